@@ -1,0 +1,369 @@
+"""Samples travelling together: the only module that knows a dense grid from a ragged set.
+
+Everything that flow matching needs of the layout is four operations: `spread` a number per sample over
+its values, `total` what belongs to a sample, probe every coordinate once (`slots`), and `split` back into
+samples.  All other code (paths, solver, trace, likelihood, training) is written with these four and never
+asks which layout it has.
+
+    dense   x (B, *event)              one row per sample
+    ragged  x (N, *event), index (N,)  the rows of all samples one after the other, N = sum of their sizes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Batch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Samples travelling together.
+
+    Args:
+        x: what flows. Dense (B, *event); ragged (N, *event), the rows of all samples one after the other.
+        index: (N,) sorted sample number of each row; None when dense.
+        size: B. Needed when ragged, since the last samples may be empty; inferred when dense.
+        context: what does not flow, one entry per sample, by name: (B, ...). Labels, calendar, conditions.
+        nodes: what does not flow, one entry per row, by name: (N, ...). Species. Ragged batches only.
+        edge_index: (2, E) row numbers joined by an edge. Ragged batches only.
+        edges: what does not flow, one entry per edge, by name: (E, ...).
+
+    Raises:
+        ValueError: where shapes disagree, rows are unsorted, or a number of rows is missing.
+
+    Example:
+        >>> batch = Batch(torch.zeros(5, 3), index=torch.tensor([0, 0, 0, 1, 1]), size=2)
+        >>> batch.counts.tolist(), batch.dims.tolist()
+        ([3, 2], [9, 6])
+    """
+
+    x: Tensor
+    index: Tensor | None = None
+    size: int = None  # type: ignore[assignment]  # filled in below
+    context: Mapping[str, Tensor] = field(default_factory=dict)
+    nodes: Mapping[str, Tensor] = field(default_factory=dict)
+    edge_index: Tensor | None = None
+    edges: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.x, Tensor) or self.x.ndim == 0:
+            raise ValueError(f"Batch: x must be a tensor with at least one axis, got {_describe(self.x)}.")
+        if self.index is None:
+            if self.size is not None and self.size != self.x.shape[0]:
+                raise ValueError(
+                    f"Batch: dense x has {self.x.shape[0]} samples but size={self.size}. "
+                    "A ragged batch needs index, the sample number of each row."
+                )
+            if self.nodes or self.edges or self.edge_index is not None:
+                raise ValueError(
+                    "Batch: nodes and edges belong to a ragged batch; a dense one has context only. "
+                    "Give index, the sample number of each row."
+                )
+            object.__setattr__(self, "size", self.x.shape[0])
+        else:
+            self._check_ragged(self.index)
+        for name, value in self.context.items():
+            if value.ndim == 0 or value.shape[0] != self.size:
+                raise ValueError(
+                    f"Batch: context[{name!r}] must have one entry per sample ({self.size}), "
+                    f"got {_describe(value)}. What belongs to a row goes to nodes."
+                )
+
+    def _check_ragged(self, index: Tensor) -> None:
+        if index.shape != self.x.shape[:1] or index.dtype != torch.long:
+            raise ValueError(
+                f"Batch: index must be int64 of shape ({self.x.shape[0]},), one per row of x, got {_describe(index)}."
+            )
+        if self.size is None:
+            raise ValueError("Batch: a ragged batch needs size, the number of samples (the last may be empty).")
+        if index.numel() and (index.diff() < 0).any():
+            raise ValueError("Batch: index must be sorted, so that a sample's rows lie together; sort the rows first.")
+        if index.numel() and not 0 <= int(index[0]) <= int(index[-1]) < self.size:
+            raise ValueError(
+                f"Batch: index runs from {int(index[0])} to {int(index[-1])}, outside 0..{self.size - 1} "
+                f"for size={self.size}."
+            )
+        for name, value in self.nodes.items():
+            if value.shape[:1] != self.x.shape[:1]:
+                raise ValueError(
+                    f"Batch: nodes[{name!r}] must have one entry per row ({self.x.shape[0]}), got {_describe(value)}."
+                )
+        if self.edge_index is None:
+            if self.edges:
+                raise ValueError("Batch: edges need edge_index of shape (2, E).")
+            return
+        if self.edge_index.ndim != 2 or self.edge_index.shape[0] != 2:
+            raise ValueError(f"Batch: edge_index must have shape (2, E), got {_describe(self.edge_index)}.")
+        for name, value in self.edges.items():
+            if value.shape[0] != self.edge_index.shape[1]:
+                raise ValueError(
+                    f"Batch: edges[{name!r}] must have one entry per edge ({self.edge_index.shape[1]}), "
+                    f"got {_describe(value)}."
+                )
+
+    # -- shape -----------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self.size
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        """Shape of one row: a whole sample when dense, a point when ragged."""
+        return tuple(self.x.shape[1:])
+
+    @property
+    def counts(self) -> Tensor:
+        """(B,) rows of each sample; ones when dense."""
+        if self.index is None:
+            return torch.ones(self.size, dtype=torch.long, device=self.x.device)
+        return torch.bincount(self.index, minlength=self.size)
+
+    @property
+    def dims(self) -> Tensor:
+        """(B,) numbers that flow in each sample."""
+        return self.counts * _width(self.event)
+
+    def grid(self, who: str) -> tuple[int, ...]:
+        """Event shape of a dense batch; a ValueError that names `who` when ragged."""
+        if self.index is not None:
+            raise ValueError(f"{who} works on dense batches (B, *event); this batch is ragged, with an index per row.")
+        return self.event
+
+    # -- the four layout operations --------------------------------------------------------------------
+
+    def spread(self, value: Tensor) -> Tensor:
+        """A number per sample (B,) -> a tensor that broadcasts against x."""
+        if value.shape != (self.size,):
+            raise ValueError(f"Batch.spread: expected one number per sample, shape ({self.size},), got {_describe(value)}.")
+        rows = value if self.index is None else value[self.index]
+        return rows.reshape(-1, *[1] * (self.x.ndim - 1))
+
+    def total(self, value: Tensor) -> Tensor:
+        """Sum over everything that belongs to a sample: (rows, ...) -> (B,)."""
+        rows = value.reshape(value.shape[0], _width(value.shape[1:])).sum(1)
+        if self.index is None:
+            return rows
+        return rows.new_zeros(self.size).index_add(0, self.index, rows)
+
+    def slots(self, block: int = 1) -> Iterator[Tensor]:
+        """One-hot probes, `block` at a time: yields (k, *x.shape) with k <= block.
+
+        The j-th probe is one at the j-th coordinate of *every* sample at once, so a batch needs as many
+        probes as its largest sample has numbers, not as the batch has.
+        """
+        width = _width(self.event)
+        row = torch.zeros(self.x.shape[0], dtype=torch.long, device=self.x.device)
+        if self.index is not None:
+            starts = self.counts.cumsum(0) - self.counts
+            row = torch.arange(self.x.shape[0], device=self.x.device) - starts[self.index]
+        number = row[:, None] * width + torch.arange(width, device=self.x.device)  # (rows, width)
+        last = int(number.max()) + 1 if number.numel() else 0
+        for first in range(0, last, block):
+            wanted = torch.arange(first, min(first + block, last), device=self.x.device)
+            yield (number == wanted[:, None, None]).to(self.x.dtype).reshape(-1, *self.x.shape)
+
+    def split(self) -> list[Tensor]:
+        """The samples one by one: event-shaped when dense, (n, *event) when ragged."""
+        if self.index is None:
+            return list(self.x.unbind(0))
+        return list(self.x.split(self.counts.tolist()))
+
+    # -- choosing and joining --------------------------------------------------------------------------
+
+    def select(self, samples: Tensor | Sequence[int]) -> Batch:
+        """The chosen samples, in the order given, with all that belongs to them."""
+        samples = torch.as_tensor(samples, dtype=torch.long, device=self.x.device)
+        context = {k: v[samples.to(v.device)] for k, v in self.context.items()}
+        if self.index is None:
+            return Batch(self.x[samples], context=context)
+        rows, index = self._rows(samples)
+        nodes = {k: v[rows] for k, v in self.nodes.items()}
+        if self.edge_index is None:
+            return Batch(self.x[rows], index, len(samples), context, nodes)
+        return self._select_edges(samples, rows, index, context, nodes)
+
+    def _rows(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        counts = self.counts
+        starts = counts.cumsum(0) - counts
+        index = torch.repeat_interleave(torch.arange(len(samples), device=self.x.device), counts[samples])
+        within = torch.arange(len(index), device=self.x.device)
+        within = within - (counts[samples].cumsum(0) - counts[samples])[index]
+        return starts[samples][index] + within, index
+
+    def _select_edges(self, samples: Tensor, rows: Tensor, index: Tensor, context: dict, nodes: dict) -> Batch:
+        assert self.edge_index is not None and self.index is not None
+        owner = self.index[self.edge_index[0]]  # sample of each edge
+        order = torch.argsort(owner, stable=True)
+        per_sample = torch.bincount(owner, minlength=self.size)
+        starts, counts = per_sample.cumsum(0) - per_sample, self.counts
+        chosen, to = [], []
+        for new, old in enumerate(samples.tolist()):
+            chosen.append(order[starts[old] : starts[old] + per_sample[old]])
+            to.append(torch.full_like(chosen[-1], new))
+        edge = torch.cat(chosen) if chosen else order[:0]
+        shift_old = (counts.cumsum(0) - counts)[owner[edge]]
+        shift_new = (counts[samples].cumsum(0) - counts[samples])[torch.cat(to)] if to else shift_old
+        edge_index = self.edge_index[:, edge] - shift_old + shift_new
+        edges = {k: v[edge] for k, v in self.edges.items()}
+        return Batch(self.x[rows], index, len(samples), context, nodes, edge_index, edges)
+
+    @staticmethod
+    def join(batches: Sequence[Batch]) -> Batch:
+        """Several batches of the same layout and names as one."""
+        if not batches:
+            raise ValueError("Batch.join: expected at least one batch, got none.")
+        first = batches[0]
+        x = torch.cat([b.x for b in batches])
+        context = {k: torch.cat([b.context[k] for b in batches]) for k in first.context}
+        if first.index is None:
+            return Batch(x, context=context)
+        sizes = [b.size for b in batches]
+        index = torch.cat([b._index() + sum(sizes[:i]) for i, b in enumerate(batches)])
+        nodes = {k: torch.cat([b.nodes[k] for b in batches]) for k in first.nodes}
+        if first.edge_index is None:
+            return Batch(x, index, sum(sizes), context, nodes)
+        rows = [b.x.shape[0] for b in batches]
+        edge_index = torch.cat([b._edge_index() + sum(rows[:i]) for i, b in enumerate(batches)], 1)
+        edges = {k: torch.cat([b.edges[k] for b in batches]) for k in first.edges}
+        return Batch(x, index, sum(sizes), context, nodes, edge_index, edges)
+
+    def _index(self) -> Tensor:
+        if self.index is None:
+            raise ValueError("Batch.join: dense and ragged batches cannot be joined.")
+        return self.index
+
+    def _edge_index(self) -> Tensor:
+        if self.edge_index is None:
+            raise ValueError("Batch.join: some batches have edges and some have none.")
+        return self.edge_index
+
+    def groups(self) -> list[Tensor]:
+        """Sample numbers that may exchange their x: same number of rows and all that does not flow equal.
+
+        Returns:
+            long tensors (n_g,) that partition 0..B-1. A coupling never pairs across two groups.
+        """
+        keys: dict[tuple, list[int]] = {}
+        parts = [self.select([b]) for b in range(self.size)] if self._carries() else None
+        counts = self.counts.tolist()
+        for b in range(self.size):
+            key: tuple = (counts[b],)
+            if parts is not None:
+                p = parts[b]
+                values = [p.context, p.nodes, p.edges, {} if p.edge_index is None else {"": p.edge_index}]
+                key += tuple(t.cpu().numpy().tobytes() for m in values for _, t in sorted(m.items()))
+            keys.setdefault(key, []).append(b)
+        return [torch.tensor(v, device=self.x.device) for v in keys.values()]
+
+    def _carries(self) -> bool:
+        return bool(self.context or self.nodes or self.edge_index is not None)
+
+    def stack(self, x: Tensor, samples: Tensor) -> Tensor:
+        """Rows of `samples`, which have equal counts, side by side: (n, numbers of a sample)."""
+        part = replace(self, x=x).select(samples).x
+        return part.reshape(len(samples), -1)
+
+    def place(self, x: Tensor, samples: Tensor, values: Tensor) -> Tensor:
+        """A copy of x with `samples` overwritten by `values` (n, numbers of a sample): undoes `stack`."""
+        rows = samples if self.index is None else self._rows(samples)[0]
+        return x.index_copy(0, rows, values.reshape(len(rows), *x.shape[1:]))
+
+    # -- values ----------------------------------------------------------------------------------------
+
+    def replace(self, x: Tensor) -> Batch:
+        """The same samples with other values: x must keep its rows."""
+        return replace(self, x=x)
+
+    def randn(self, generator: torch.Generator | None = None) -> Tensor:
+        """Standard normal noise shaped, typed and placed like x.
+
+        It is drawn where the generator lives, so a CPU generator gives the same numbers on every device.
+        """
+        device = self.x.device if generator is None else generator.device
+        noise = torch.randn(self.x.shape, generator=generator, dtype=self.x.dtype, device=device)
+        return noise.to(self.x.device)
+
+    def to(self, *args: Any) -> Batch:
+        """Another device and/or dtype. The dtype applies to floating-point values only."""
+
+        def move(value: Tensor) -> Tensor:
+            if value.is_floating_point():
+                return value.to(*args)
+            return value.to(*[a for a in args if not isinstance(a, torch.dtype)])
+
+        def every(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {k: move(v) for k, v in values.items()}
+
+        index = None if self.index is None else move(self.index)
+        edge_index = None if self.edge_index is None else move(self.edge_index)
+        return Batch(
+            move(self.x), index, self.size, every(self.context), every(self.nodes), edge_index, every(self.edges)
+        )
+
+    # -- PyG at the door -------------------------------------------------------------------------------
+
+    @staticmethod
+    def from_pyg(data: Any, x: str = "pos") -> Batch:
+        """A ragged batch from a `torch_geometric.data.Data` or `Batch`; `x` names the field that flows.
+
+        PyG decides by name and by length what belongs to a node, an edge or a graph; so do we here, once,
+        at the door.  A field that fits none of the three is refused.
+        """
+        from torch_geometric.data import Batch as PygBatch
+
+        if not hasattr(data, "batch") or data.batch is None:
+            data = PygBatch.from_data_list([data])
+        if x not in data:
+            raise ValueError(f"Batch.from_pyg: no field {x!r} to flow; the data hold {sorted(data.keys())}. Name one by x=.")
+        rows, graphs = data[x].shape[0], int(data.num_graphs)
+        edge_index = data.get("edge_index")
+        context, nodes, edges = {}, {}, {}
+        for name in data.keys():
+            value = data[name]
+            if name in (x, "batch", "ptr", "edge_index") or not isinstance(value, Tensor):
+                continue
+            if data.is_node_attr(name) and value.shape[0] == rows:
+                nodes[name] = value
+            elif edge_index is not None and data.is_edge_attr(name):
+                edges[name] = value
+            elif value.ndim and value.shape[0] == graphs:
+                context[name] = value
+            else:
+                raise ValueError(
+                    f"Batch.from_pyg: {name!r} {_describe(value)} has neither one entry per node ({rows}), "
+                    f"per edge nor per graph ({graphs})."
+                )
+        return Batch(data[x], data.batch, graphs, context, nodes, edge_index, edges)
+
+    def to_pyg(self, x: str = "pos") -> Any:
+        """The samples as a `torch_geometric.data.Batch`, one graph each, with x under the name `x`."""
+        from torch_geometric.data import Batch as PygBatch
+        from torch_geometric.data import Data
+
+        if self.index is None:
+            raise ValueError("Batch.to_pyg: a dense batch holds grids, not graphs; it has no nodes to give to PyG.")
+        items = []
+        for b in range(self.size):
+            part = self.select([b])
+            fields = {x: part.x, "num_nodes": part.x.shape[0], **part.nodes, **part.edges, **part.context}
+            if part.edge_index is not None:
+                fields["edge_index"] = part.edge_index
+            items.append(Data(**fields))
+        return PygBatch.from_data_list(items)
+
+
+def _width(event: Sequence[int]) -> int:
+    width = 1
+    for n in event:
+        width *= n
+    return width
+
+
+def _describe(value: Any) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"{type(value).__name__}"
