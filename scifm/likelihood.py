@@ -24,14 +24,13 @@ from torch import Tensor
 
 from scifm import trace as traces
 from scifm.batch import Batch
-from scifm.priors import FullGaussian, Gaussian, Prior, SpectralGaussian, spectra
 from scifm.solve import Solver
 from scifm.trace import Trace
 
 if TYPE_CHECKING:
     from scifm.flow import Flow
 
-__all__ = ["BitsPerDim", "Estimate", "baselines", "bits_per_dim", "dequantise"]
+__all__ = ["BitsPerDim", "Estimate", "bits_per_dim", "dequantise"]
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def bits_per_dim(
         generator: source of all noise.
         chunk: samples that travel together; bounds the memory, does not change the value.
         check: number of samples solved again at a tighter tolerance; 0 for none.
-        baselines: closed-form Gaussians to carry along, from `baselines(...)`.
+        baselines: closed-form Gaussians to carry along, from `scifm.baselines.baselines`.
         progress: called with the number of samples done after each chunk.
 
     Raises:
@@ -139,7 +138,7 @@ def bits_per_dim(
     draws = 1 if delta is None else draws
     device = torch.device("cpu") if generator is None else generator.device
     base = int(torch.randint(2**31, (), generator=generator, device=device))
-    noise = _Noise(base, delta, draws, trace)
+    noise = Noise(base, delta, draws, trace)
     logs, probe_vars, nfe = [], [], 0.0
     for first in range(0, len(batch), chunk):
         samples = range(first, min(first + chunk, len(batch)))
@@ -151,6 +150,7 @@ def bits_per_dim(
             progress(len(samples))
     scale = 1 / (batch.dims.double().cpu() * math.log(2))
     bits = -torch.cat(logs) * scale
+    mean = estimate(bits)
     probe_stderr = _probe_stderr(torch.cat(probe_vars), scale, draws)
     solver_error = None
     check = min(check, len(batch))
@@ -159,8 +159,8 @@ def bits_per_dim(
         solver_error = float((again - bits[:check]).abs().mean())
     name = trace.__class__.__name__.lower()
     return BitsPerDim(
-        value=float(bits.mean()),
-        stderr=_stderr(bits),
+        value=mean.value,
+        stderr=mean.stderr,
         probe_stderr=probe_stderr,
         solver_error=solver_error,
         checked=check,
@@ -177,7 +177,7 @@ def bits_per_dim(
 
 
 @dataclass
-class _Noise:
+class Noise:
     """All randomness of a score: sample i's comes from seed base + i, whatever its chunk."""
 
     base: int
@@ -203,7 +203,7 @@ class _Noise:
 
 
 def _score(
-    flow: Flow, batch: Batch, samples: range, noise: _Noise, solver: Solver
+    flow: Flow, batch: Batch, samples: range, noise: Noise, solver: Solver
 ) -> tuple[Tensor, Tensor, Tensor]:
     """log P (n,), its variance from the probes (n,), NaN if unknown, and evaluations (n,), on the CPU in float64."""
     logs, variances, nfe = [], [], torch.zeros(len(samples))
@@ -223,83 +223,20 @@ def _score(
             stacklevel=3,
         )
     weight = log_prob.softmax(0)
-    log_prob = log_prob.logsumexp(0) - math.log(noise.draws)
-    if noise.delta is not None:
-        log_prob = log_prob + batch.select(list(samples)).dims.cpu() * math.log(noise.delta)
-    return log_prob, (weight.square() * variance).sum(0), nfe
+    total = mixture(logs, batch.select(samples), noise.delta)
+    return total, (weight.square() * variance).sum(0), nfe
 
 
-def baselines(
-    flow: Flow,
-    train: Batch,
-    test: Batch,
-    *,
-    delta: float | None = None,
-    draws: int = 1,
-    generator: torch.Generator | None = None,
-    largest: int = 3000,
-) -> dict[str, Estimate]:
-    """Closed-form Gaussians beside a flow, in the same units and on the same data, bits per dimension.
-
-    - "prior": the flow's own prior, as it is.
-    - "white": white noise with the mean and variance of the training data, in model units.
-    - "best Gaussian": the best of per-value, spectral and full-covariance Gaussians by the likelihood of the last
-      fifth of the training data, fitted again on all of it.  Full covariances up to `largest` dimensions.
-
-    Args:
-        train, test: data in the user's units.
-        delta, draws: as for `bits_per_dim`.
-    """
-    model = flow.transform(dequantise(train, delta, generator))
-    cut = max(1, len(model) - len(model) // 5)
-    head, tail = model.select(range(cut)), model.select(range(min(cut, len(model) - 1), len(model)))
-    scores = {}
-    for name, make in _gaussians(model, largest).items():
-        try:
-            scores[name] = float(make().fit(head).log_prob(tail.x, tail).mean())
-        except (ValueError, NotImplementedError):
-            continue  # too few samples for this one
-    found = {"prior": flow.prior, "white": Gaussian().fit(model)}
-    if scores:
-        best = max(scores, key=lambda name: scores[name])
-        found[f"best Gaussian ({best})"] = _gaussians(model, largest)[best]().fit(model)
-    device = torch.device("cpu") if generator is None else generator.device
-    base = int(torch.randint(2**31, (), generator=generator, device=device))
-    return {name: _closed_form(flow, prior, test, _Noise(base, delta, draws, traces.Exact())) for name, prior in found.items()}
+def estimate(values: Tensor) -> Estimate:
+    """Mean and standard error of independent values (B,); the error of a single value is NaN."""
+    error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    return Estimate(float(values.mean()), error)
 
 
-def _gaussians(model: Batch, largest: int) -> dict[str, Callable[[], Prior]]:
-    found: dict[str, Callable[[], Prior]] = {"per channel": lambda: Gaussian(per="channel")}
-    try:
-        event = model.grid("baselines")
-    except ValueError:  # ragged sets share no grid: nothing beyond a Gaussian per channel is defined on them
-        return found
-    found["per value"] = lambda: Gaussian(per="value")
-    target: Callable[[], Prior | None] = lambda: None  # noqa: E731
-    if len(event) > 1:
-        found["spectral"] = lambda: SpectralGaussian(event, spectrum=spectra.PerMode())
-        target = lambda: SpectralGaussian(event, spectrum=spectra.PerMode())  # noqa: E731
-    if math.prod(event) <= largest:
-        found["full covariance"] = lambda: FullGaussian(event, target=target())
-    return found
-
-
-@torch.no_grad()
-def _closed_form(flow: Flow, prior: Prior, test: Batch, noise: _Noise) -> Estimate:
-    logs = []
-    for data in noise(test, range(len(test)))[0]:
-        model = flow.transform(data)
-        logs.append((prior.log_prob(model.x, model).double() + flow.transform.log_det(data).double()).cpu())
+def mixture(logs: list[Tensor], batch: Batch, delta: float | None) -> Tensor:
+    """log (1/K) Σ_k p(x + u_k), with the volume of the bin where delta is given, (B,)."""
     log_prob = torch.stack(logs).logsumexp(0) - math.log(len(logs))
-    dims = test.dims.double().cpu()
-    if noise.delta is not None:
-        log_prob = log_prob + dims * math.log(noise.delta)
-    bits = -log_prob / (dims * math.log(2))
-    return Estimate(float(bits.mean()), _stderr(bits))
-
-
-def _stderr(values: Tensor) -> float:
-    return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    return log_prob if delta is None else log_prob + batch.dims.cpu() * math.log(delta)
 
 
 def _probe_stderr(variance: Tensor, scale: Tensor, draws: int) -> float | None:

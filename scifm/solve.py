@@ -4,8 +4,7 @@ Step size, error control and step counts are per sample, so that a sample's answ
 shared step moves log-likelihoods by the solver's tolerance, depending on who else is in the batch).  The log-density
 change is integrated and error-controlled together with x.
 
-References: Dormand and Prince 1980; Bogacki and Shampine 1989; Tsitouras 2011; Hairer, Nørsett and Wanner 1993 (II.4:
-starting step and PI control).
+Reference: Hairer, Nørsett and Wanner 1993 (II.4: starting step and PI control).
 """
 
 from __future__ import annotations
@@ -17,90 +16,15 @@ import torch
 from torch import Tensor
 
 from scifm.batch import Batch
+from scifm.tableaus import METHODS, Tableau
 
-__all__ = ["METHODS", "Field", "Solution", "Solver", "SolverError", "integrate"]
+__all__ = ["Field", "Solution", "Solver", "SolverError", "integrate"]
 
 Field = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor | None]"]
 
 
 class SolverError(RuntimeError):
     """The integration could not be finished; the message says where it stopped and what usually cures it."""
-
-
-@dataclass(frozen=True)
-class Tableau:
-    """Butcher tableau: nodes c, rows a, weights b, and b − b̂ for the error estimate where there is one."""
-
-    order: int
-    c: tuple[float, ...]
-    a: tuple[tuple[float, ...], ...]
-    b: tuple[float, ...]
-    error: tuple[float, ...] | None = None
-
-    @property
-    def fsal(self) -> bool:
-        """The last stage is the first of the next step."""
-        return self.a[-1] == self.b[:-1] and self.b[-1] == 0
-
-
-METHODS = {
-    "euler": Tableau(1, (0,), ((),), (1,)),
-    "midpoint": Tableau(2, (0, 1 / 2), ((), (1 / 2,)), (0, 1)),
-    "heun": Tableau(2, (0, 1), ((), (1,)), (1 / 2, 1 / 2), (-1 / 2, 1 / 2)),
-    "rk4": Tableau(4, (0, 1 / 2, 1 / 2, 1), ((), (1 / 2,), (0, 1 / 2), (0, 0, 1)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
-    "bosh3": Tableau(
-        3,
-        (0, 1 / 2, 3 / 4, 1),
-        ((), (1 / 2,), (0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),
-        (2 / 9, 1 / 3, 4 / 9, 0),
-        (2 / 9 - 7 / 24, 1 / 3 - 1 / 4, 4 / 9 - 1 / 3, -1 / 8),
-    ),
-    "dopri5": Tableau(
-        5,
-        (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1),
-        (
-            (),
-            (1 / 5,),
-            (3 / 40, 9 / 40),
-            (44 / 45, -56 / 15, 32 / 9),
-            (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
-            (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
-            (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
-        ),
-        (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0),
-        (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40),
-    ),
-    "tsit5": Tableau(
-        5,
-        (0, 0.161, 0.327, 0.9, 0.9800255409045097, 1, 1),
-        (
-            (),
-            (0.161,),
-            (-0.008480655492356989, 0.335480655492357),
-            (2.8971530571054935, -6.359448489975075, 4.3622954328695815),
-            (5.325864828439257, -11.748883564062828, 7.4955393428898365, -0.09249506636175525),
-            (5.86145544294642, -12.92096931784711, 8.159367898576159, -0.071584973281401, -0.028269050394068383),
-            (
-                0.09646076681806523,
-                0.01,
-                0.4798896504144996,
-                1.379008574103742,
-                -3.290069515436081,
-                2.324710524099774,
-            ),
-        ),
-        (0.09646076681806523, 0.01, 0.4798896504144996, 1.379008574103742, -3.290069515436081, 2.324710524099774, 0),
-        (
-            -0.00178001105222577714,
-            -0.0008164344596567469,
-            0.007880878010261995,
-            -0.1447110071732629,
-            0.5823571654525552,
-            -0.45808210592918697,
-            0.015151515151515152,
-        ),
-    ),
-}
 
 
 @dataclass(frozen=True)

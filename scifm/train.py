@@ -1,0 +1,249 @@
+"""Training: one loop, readable from top to bottom.
+
+Everything that happens at step s follows from the seed, s and the state in the last checkpoint: which samples are
+drawn is a function of (seed, s), and all noise comes from one generator whose state is saved.  So a run that was killed
+and resumed ends in the same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from scifm import checkpoint
+from scifm.batch import Batch
+from scifm.flow import Flow
+from scifm.history import History
+from scifm.likelihood import bits_per_dim, dequantise
+from scifm.solve import Solver, SolverError
+from scifm.trace import Hutchinson
+
+if TYPE_CHECKING:
+    from scifm.recipe import Recipe
+
+__all__ = ["TrainingError", "draw", "learning_rate", "train"]
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says at which step and batch, and what usually cures it."""
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    tracker: Any = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Flow:
+    """Fit the flow of a recipe; checkpoints and metrics go to `folder`.
+
+    Args:
+        recipe: flow, data and plain numbers.
+        folder: gets `checkpoints/` and `metrics.jsonl`.
+        seed: decides the order of the data and all noise.
+        tracker: has `log(metrics, step)`; None for none.
+        resume: go on from the latest checkpoint.
+
+    Returns:
+        the flow with averaged (EMA) weights.
+
+    Raises:
+        TrainingError: where loss or gradient stop being finite.
+        KeyboardInterrupt: after an interruption, once the step is finished and saved.
+    """
+    flow, data = recipe.flow.to(device), recipe.data
+    ema = copy.deepcopy(flow).requires_grad_(False)
+    optimiser = _optimiser(flow, recipe)
+    generator = torch.Generator().manual_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    step = _restore(folder, flow, ema, optimiser, generator) if resume else 0
+    history = History(folder / "metrics.jsonl", tracker, step)
+
+    with _interruptions() as interrupted, _bar(recipe.steps, step, progress) as bar:
+        while step < recipe.steps:
+            samples = draw(len(data.train), recipe.batch_size, step, seed)
+            batch = dequantise(data.train.select(samples), data.delta, generator).to(device)
+
+            loss = flow.loss(batch, generator)
+            optimiser.zero_grad(set_to_none=True)
+            loss.mean().backward()
+            norm = torch.nn.utils.clip_grad_norm_(flow.parameters(), recipe.clip)
+            _check(loss, norm, samples, batch, step)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(step, recipe)
+            optimiser.step()
+            _average(ema, flow, recipe.ema, step)
+            step += 1
+
+            last = step == recipe.steps or interrupted.is_set()
+            history.add(loss, norm)
+            bar.update()
+            if step % recipe.log_every == 0 or last:
+                row = history.write(step, {"train/learning_rate": learning_rate(step - 1, recipe)})
+                bar.set_postfix(loss=f"{row['train/loss']:.4f}")
+            if step % recipe.valid_every == 0 or step == recipe.steps:
+                row = history.write(step, _validate(ema, recipe, device))
+                bar.write(_line(step, row))
+            if step % recipe.checkpoint_every == 0 or last:
+                _save(folder, step, flow, ema, optimiser, generator, seed)
+            if interrupted.is_set() and step < recipe.steps:
+                raise KeyboardInterrupt
+    return ema
+
+
+def draw(n: int, size: int, step: int, seed: int) -> Tensor:
+    """The samples of a step, (size,): consecutive pieces of one fresh shuffle of 0..n−1 per epoch."""
+    position = torch.arange(step * size, (step + 1) * size)
+    pieces = []
+    for epoch in range(int(position[0]) // n, int(position[-1]) // n + 1):
+        shuffle = torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+        pieces.append(shuffle[position[position // n == epoch] % n])
+    return torch.cat(pieces)
+
+
+def learning_rate(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then a cosine down to nothing."""
+    if step < recipe.warmup:
+        return recipe.learning_rate * (step + 1) / recipe.warmup
+    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _optimiser(flow: Flow, recipe: Recipe) -> torch.optim.AdamW:
+    parameters = [p for p in flow.parameters() if p.requires_grad]
+    if not parameters:
+        raise TrainingError("train: the flow has no parameters to train; its velocity must be a network.")
+    settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    try:
+        return torch.optim.AdamW(parameters, fused=True, **settings)
+    except RuntimeError:  # this device or dtype has no fused kernel
+        return torch.optim.AdamW(parameters, **settings)
+
+
+def _average(ema: Flow, flow: Flow, decay: float, step: int) -> None:
+    """Move the averaged weights; the average is short at first, or it would remember the initial weights."""
+    average = get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))
+    average(list(ema.parameters()), [p.detach() for p in flow.parameters()], torch.tensor(step))
+
+
+def _check(loss: Tensor, norm: Tensor, samples: Tensor, batch: Batch, step: int) -> None:
+    """Stop before a bad step reaches the weights."""
+    if bool(loss.isfinite().all()) and math.isfinite(float(norm)):
+        return
+    bad_data = batch.total((~batch.x.isfinite()).double()) > 0
+    bad_loss = ~loss.detach().isfinite()
+    who = samples[(bad_data | bad_loss).cpu()].tolist()
+    if bad_data.any():
+        cure = "These samples hold NaN or infinity: fill or drop them."
+    else:
+        cure = "The data are finite, so the network diverged: lower learning_rate, or raise warmup."
+    raise TrainingError(
+        f"train: loss {float(loss.detach().mean()):.4g}, gradient norm {float(norm):.4g} at step {step + 1}, in the "
+        f"batch of training samples {samples[:6].tolist()}{'...' if len(samples) > 6 else ''}; "
+        f"not finite for {who[:6] or 'the gradient only'}. {cure} The last checkpoint is untouched."
+    )
+
+
+@torch.no_grad()
+def _validate(ema: Flow, recipe: Recipe, device: str) -> dict[str, float]:
+    """Loss and likelihood of a fixed, evenly spread subset of the validation data, with fixed noise."""
+    valid = recipe.data.valid
+    count = min(recipe.valid_samples, len(valid))
+    subset = valid.select(torch.linspace(0, len(valid) - 1, count).long())
+    generator = torch.Generator().manual_seed(0)
+    batch = dequantise(subset, recipe.data.delta, generator).to(device)
+    row = {"valid/loss": float(ema.loss(batch, generator).mean())}
+    # Fixed steps and one probe: cheap, and the same noise each time, so that the curve is smooth.
+    settings: dict[str, Any] = {"delta": recipe.data.delta, "solver": Solver("rk4", steps=8), "check": 0}
+    if int(subset.dims.max()) > 64:
+        settings["trace"] = Hutchinson(1)
+    try:
+        score = bits_per_dim(ema, subset.to(device), generator=torch.Generator().manual_seed(0), **settings)
+    except SolverError:  # an early, wild velocity: no number is better than a wrong one
+        return row
+    return row | {"valid/bits_per_dim": score.value, "valid/bits_per_dim_stderr": score.stderr}
+
+
+def _save(
+    folder: Path,
+    step: int,
+    flow: Flow,
+    ema: Flow,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+    seed: int,
+) -> None:
+    packed, meta = checkpoint.pack(optimiser)
+    tensors = {f"model.{k}": v for k, v in flow.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
+    tensors |= {f"optimiser.{k}": v for k, v in packed.items()}
+    tensors |= {"rng.generator": generator.get_state(), "rng.torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors |= {f"rng.cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
+    checkpoint.save(folder / "checkpoints", step, tensors, {"optimiser": meta, "seed": seed})
+
+
+def _restore(
+    folder: Path, flow: Flow, ema: Flow, optimiser: torch.optim.Optimizer, generator: torch.Generator
+) -> int:
+    tensors, meta, step = checkpoint.load(folder / "checkpoints")
+
+    def part(name: str) -> dict[str, Tensor]:
+        return {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(name + ".")}
+
+    flow.load_state_dict(part("model"))
+    ema.load_state_dict(part("ema"))
+    checkpoint.unpack(optimiser, part("optimiser"), meta["optimiser"])
+    rng = part("rng")
+    generator.set_state(rng["generator"])
+    torch.set_rng_state(rng["torch"])
+    cuda = [v for k, v in sorted(rng.items()) if k.startswith("cuda.")]
+    if cuda and len(cuda) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(cuda)
+    return step
+
+
+def _line(step: int, row: dict[str, float]) -> str:
+    bits = row.get("valid/bits_per_dim")
+    nll = "" if bits is None else f", NLL {bits:.3f} ± {row['valid/bits_per_dim_stderr']:.3f} bits/dim"
+    return f"step {step}: validation loss {row['valid/loss']:.4f}{nll}"
+
+
+@contextmanager
+def _interruptions() -> Iterator[threading.Event]:
+    """Turn Ctrl-C and a polite kill into a flag, so that a step is never cut in two; a second one acts at once."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+
+    def handler(number: int, frame: Any) -> None:
+        if flag.is_set():
+            raise KeyboardInterrupt
+        flag.set()
+
+    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield flag
+    finally:
+        for s, old in before.items():
+            signal.signal(s, old)
+
+
+def _bar(total: int, initial: int, progress: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, initial=initial, disable=not progress, unit="step", desc="train", dynamic_ncols=True)
