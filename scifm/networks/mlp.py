@@ -37,7 +37,9 @@ class MLP(nn.Module):
         torch.Size([5, 2])
     """
 
-    def __init__(self, event: int | Sequence[int], hidden: Sequence[int] = (128, 128, 128), time_width: int = 64):
+    def __init__(
+        self, event: int | Sequence[int], hidden: Sequence[int] = (128, 128, 128), time_width: int = 64
+    ):
         super().__init__()
         shape = (event,) if isinstance(event, int) else tuple(event)
         self.event = check_sizes("MLP", "event", shape)
@@ -54,7 +56,9 @@ class MLP(nn.Module):
 
     def forward(self, t: Tensor, x: Tensor, batch: Batch) -> Tensor:
         if batch.grid("MLP") != self.event:
-            raise ValueError(f"MLP: made for samples of shape {self.event}, got {batch.event}; give MLP(event=) that shape.")
+            raise ValueError(
+                f"MLP: made for samples of shape {self.event}, got {batch.event}; give MLP(event=) that shape."
+            )
         check_times("MLP", t, len(batch))
         features = torch.cat([x.flatten(1), self.embed(t.to(x))], 1)
         return self.head(self.body(features)).reshape(x.shape)
