@@ -160,18 +160,13 @@ class Mlflow(Tracker):
 
     def _work(self) -> None:
         notes, status = _Notes(), None
-        due = retry = 0.0
+        due, pause = 0.0, self.every
         while status is None:
             status = self._take(notes, due - time.monotonic())
-            if time.monotonic() >= max(due, retry) and status is None:
-                sent = self._send(notes)
-                due = time.monotonic() + self.every
-                # A dead server is asked again ever more rarely, so that a long run does not spend its time on it.
-                retry = (
-                    0.0
-                    if sent
-                    else time.monotonic() + min(300.0, max(self.every, 2 * (time.monotonic() - retry)))
-                )
+            if status is None and time.monotonic() >= due:
+                # A dead server is asked ever more rarely, so that a long run does not spend its time on it.
+                pause = self.every if self._send(notes) else min(2 * pause, 300.0)
+                due = time.monotonic() + pause
         self._send(notes, status)
 
     def _take(self, notes: _Notes, wait: float) -> str | None:
@@ -208,7 +203,7 @@ class Mlflow(Tracker):
                 del notes.artifacts[0]
             if status is not None:
                 client.set_terminated(self.run_id, status)
-        except Exception as error:  # noqa: BLE001  a broken tracker must never break a run, whatever it raises
+        except Exception as error:
             self.failure = f"{type(error).__name__}: {_first_line(error)}"
             self._say(self.failure)
             return False
@@ -247,7 +242,7 @@ class Mlflow(Tracker):
         if self.run_id is not None:
             try:
                 self._client.update_run(self.run_id, status="RUNNING")
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 if "not found" not in str(error).lower():
                     raise
                 self.run_id = None  # the store was deleted meanwhile: begin anew
@@ -269,7 +264,7 @@ class Mlflow(Tracker):
                 where = place.as_uri()
             try:
                 return client.create_experiment(self.experiment, artifact_location=where)
-            except Exception:  # noqa: BLE001  another run may have made it a moment ago
+            except Exception:
                 found = client.get_experiment_by_name(self.experiment)
                 if found is None:
                     raise
