@@ -104,8 +104,8 @@ run() { sh -c 'echo $$ >"$0/child"; exec "$@"' "$lock" "$@" >&2 </dev/null; }
 pip() {
     words=$1
     shift
-    # progress bars on a terminal, silence in a log
-    [ -t 2 ] && quiet='' || quiet=-q
+    # progress bars on a terminal, errors only in a log
+    [ -t 2 ] && quiet='' || quiet=-qq
     # a user's PIP_USER=1 would miss the environment
     run env PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$py" -m pip "$words" ${quiet:+"$quiet"} "$@"
 }
