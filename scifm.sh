@@ -170,7 +170,11 @@ install_cpu_torch() {
 install_checkout() {
     extra='' why='its dependencies'
     [ "$need" = test ] && extra='[test]' why='its dependencies and the test tools'
-    say "installing this checkout, $why (a few minutes, some 250 MB to download)."
+    if [ -e "$venv/scifm-ready-run" ]; then
+        say "bringing this checkout, $why up to date."
+    else
+        say "installing this checkout, $why (a minute or two, some 250 MB to download)."
+    fi
     # from inside, so that no character in the path is read as part of a requirement
     (cd "$home" && pip install -e ".$extra") ||
         die "could not install the dependencies; the message above says why, and the next call goes on from here."
