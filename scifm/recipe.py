@@ -233,6 +233,8 @@ class Flag:
     def _one(self, text: str) -> Any:
         try:
             value = _switch(text) if self.kind is bool else self.kind(text)
+            if isinstance(value, Path):  # a run must find it again from any folder
+                return value.expanduser().resolve()
         except ValueError:
             wanted = {int: "a whole number", float: "a number", bool: "true or false"}[self.kind]
             raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}.") from None

@@ -1,0 +1,1 @@
+"""The commands of `scifm`, one file each: `command(words) -> exit status`."""

@@ -1,0 +1,37 @@
+"""`scifm report RUN`: figures and report.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scifm.commands.words import WrongUse, machine, run_parser
+from scifm.run import Run
+
+if TYPE_CHECKING:
+    from scifm.recipe import Recipe
+
+__all__ = ["command", "draw_report"]
+
+
+def command(words: Sequence[str]) -> int:
+    """`scifm report RUN`."""
+    found = run_parser("report", "Draw the figures of a run and write its report.md.").understand(words)
+    run = Run.open(found.run)
+    if (run.folder / "report.md").exists() and not found.overwrite:
+        raise WrongUse(f"{run.folder / 'report.md'} exists; give --overwrite to draw and write it again.")
+    machine(found.device, found.threads)
+    for path in draw_report(run, run.build()):
+        print(path)
+    return 0
+
+
+def draw_report(run: Run, recipe: Recipe) -> list[Path]:
+    from scifm import report as reports
+    from scifm import verbs
+
+    samples = None if run.samples is None else reports.read_samples(run.samples)
+    count = 2000 if samples is None else max(64, len(samples))
+    made = reports.figures(run, verbs.evenly(recipe.data.test, count), samples, recipe.data.unit)
+    return [*made, reports.page(run, made)]

@@ -1,0 +1,203 @@
+"""`scifm train RECIPE [flags]` and `scifm train --resume RUN`: train, then sample, score and report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scifm.commands.words import Parser, WrongUse, bar, machine, machine_flags, whole
+from scifm.recipe import RecipeFile, load_recipe
+from scifm.run import Run
+
+if TYPE_CHECKING:
+    from scifm.recipe import Recipe
+    from scifm.track import Tracker
+
+__all__ = ["command"]
+
+
+def command(words: Sequence[str]) -> int:
+    """`scifm train RECIPE [flags]` or `scifm train --resume RUN`."""
+    # A first look for the recipe, whose flags are not known before it is.
+    first, rest = _train_parser(help=False).parse_known_args([w for w in words if w not in ("-h", "--help")])
+    parser = _train_parser()
+    if first.resume is not None:
+        return _resume(parser, words)
+    if first.recipe is None:
+        parser.understand(words)
+        parser.error("expected a recipe: a Python file, or one of `scifm list recipes`.")
+    file = _recipe_file(parser, first.recipe, rest)
+    reserved = {action.dest for action in parser._actions}
+    if taken := [f.name for f in file.flags if f.name in reserved]:
+        raise WrongUse(
+            f"{file.path}: the keyword {taken[0]!r} is a flag of `scifm train`; rename it in the recipe."
+        )
+    group = parser.add_argument_group(f"flags of {file.name}", file.doc.splitlines()[0] if file.doc else None)
+    for flag in file.flags:
+        flag.add_to(group)
+    found = vars(parser.understand(words))
+    given = {f.name: found[f.name] for f in file.flags if f.name in found}
+    if found["out"] is not None:
+        Run.check_free(found["out"].expanduser())
+    return _train(file, given, found)
+
+
+def _train_parser(help: bool = True) -> Parser:
+    parser = Parser("train", "Train a recipe, then sample, score and report it.", add_help=help)
+    parser.add_argument(
+        "recipe", nargs="?", metavar="RECIPE", help="a Python file, or one of `scifm list recipes`"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="new folder (default runs/<recipe>-<number>)"
+    )
+    parser.add_argument(
+        "--seed", type=whole, metavar="INT", help="decides weights, data order and noise (default 0)"
+    )
+    machine_flags(parser)
+    parser.add_argument("--track", choices=("mlflow", "none"), default="mlflow", help="default mlflow")
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUN", help="go on with a run that was stopped, bit for bit"
+    )
+    return parser
+
+
+def _recipe_file(parser: Parser, where: str, rest: Sequence[str]) -> RecipeFile:
+    try:
+        return load_recipe(where)
+    except FileNotFoundError as error:
+        # The value of an unknown flag that comes before the recipe looks like the recipe: `--sed 3 moons`.
+        unknown = [word for word in rest if word.startswith("--")]
+        if unknown and not where.endswith(".py"):
+            parser.no_flag(unknown[0], "The recipe comes before its own flags.")
+        raise WrongUse(str(error)) from error
+
+
+def _train(file: RecipeFile, given: dict[str, Any], found: dict[str, Any]) -> int:
+    device, threads = machine(found["device"], found["threads"])
+    import torch
+
+    seed = found["seed"] or 0
+    torch.manual_seed(seed)  # a recipe's networks draw their weights from torch's global source
+    function = file.function()
+    recipe = file.build(given, function)
+    run = Run.create(
+        found["out"] and found["out"].expanduser(),
+        file,
+        given,
+        recipe.data.files,
+        seed=seed,
+        device=device,
+        threads=threads,
+        parameters=sum(p.numel() for p in recipe.flow.parameters()),
+        keywords=file.keywords(function, given),
+        numbers=recipe.numbers(),
+        summary=recipe.data.summary,
+    )
+    return _carry_out(run, recipe, device, found["track"], resume=False)
+
+
+def _resume(parser: Parser, words: Sequence[str]) -> int:
+    found = parser.understand(words)
+    if found.recipe is not None or found.out is not None or found.seed is not None:
+        parser.error(
+            "--resume takes the recipe, its flags, the seed and the folder from the run; leave them out."
+        )
+    run = Run.open(found.resume)
+    if run.status == "finished":
+        raise WrongUse(
+            f"{run.folder} is finished, there is nothing to resume; `scifm score {run.folder}` scores it."
+        )
+    if run.status == "running":
+        raise WrongUse(f"{run.folder} is being trained by another process.")
+    from scifm import checkpoint
+
+    # the same number of threads, or sums are added in another order and the last bits differ
+    device = run.record["device"] if found.device == "auto" else found.device
+    device, _ = machine(device, found.threads or run.record["threads"])
+    recipe = run.build()
+    resume = bool(checkpoint.steps(run.folder / "checkpoints"))  # none yet: begin again, from the same seed
+    return _carry_out(run.update(status="running"), recipe, device, found.track, resume)
+
+
+def _carry_out(run: Run, recipe: Recipe, device: str, track: str, resume: bool) -> int:
+    """Train, sample, score, report; whatever happens, the run and its tracker know how it ended."""
+    from scifm.track import open_tracker
+    from scifm.train import train as fit
+
+    record, status = run.record, "FAILED"
+    print(
+        f"{recipe.data.summary}\n{run.folder}: {record['parameters']:,} parameters on {device}, seed {record['seed']}"
+    )
+    with run.lock():
+        tracker = open_tracker(track, record["recipe"], f"{record['recipe']}-{record['seed']}", run.folder)
+        try:
+            tracker.log_params(_params(record))
+            tracker.artifact(run.folder / "recipe.py")
+            flow = fit(
+                recipe, run.folder, seed=record["seed"], device=device, tracker=tracker,
+                resume=resume, progress=sys.stderr.isatty(),
+            )  # fmt: skip
+            run = run.update(status="trained")
+            _finish(run, replace(recipe, flow=flow), device, tracker)
+            run, status = run.update(status="finished"), "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            if run.record["status"] == "running":
+                run = run.update(status="interrupted")
+            print(f"\ninterrupted; go on with: scifm train --resume {run.folder}", file=sys.stderr)
+            return 130
+        except Exception:
+            if run.record["status"] == "running":
+                run = run.update(status="failed")
+            raise
+        finally:
+            tracker.close(status)
+    return 0
+
+
+def _params(record: dict[str, Any]) -> dict[str, Any]:
+    git = record["git"] or {}
+    params = {**record["keywords"], **{f"recipe.{k}": v for k, v in record["numbers"].items()}}
+    params |= {k: record[k] for k in ("seed", "device", "threads", "parameters", "recipe")}
+    params |= {f"version.{k}": v for k, v in record["versions"].items()}
+    return params | {"git.commit": git.get("commit", "none"), "git.dirty": git.get("dirty", "none")}
+
+
+def _finish(run: Run, recipe: Recipe, device: str, tracker: Tracker) -> None:
+    """Samples, score, figures and page; what a resumed run has already is kept."""
+    from scifm import verbs
+    from scifm.commands.report import draw_report
+
+    seed, number = run.record["seed"], recipe.test_samples
+    if run.samples is None:
+        with bar("sample", number) as shown:
+            batch = verbs.draw(recipe, number, seed=seed, device=device, progress=shown.update)
+        verbs.write_samples(
+            batch, recipe.data, run.folder / "samples", {"seed": seed, "recipe": run.record["recipe"]}
+        )
+    if run.score is None:
+        with bar("score", min(number, len(recipe.data.test))) as shown:
+            result = verbs.score(recipe, seed=seed, device=device, progress=shown.update)
+        verbs.write_score(
+            run.folder / "score.json", result, split="test", seed=seed, step=recipe.steps, weights="ema"
+        )
+    _publish(run, tracker, recipe.steps)
+    print(f"\n{run.score['line'].replace(' | ', chr(10) + '  ')}")  # type: ignore[index]
+    made = draw_report(run, recipe)
+    for path in [p for p in (run.samples, run.folder / "score.json", *made) if p is not None]:
+        tracker.artifact(path)
+    print(f"{run.samples}\n{run.folder / 'report.md'}")
+
+
+def _publish(run: Run, tracker: Tracker, step: int) -> None:
+    score = run.score or {}
+    names = ("value", "stderr", "probe_stderr", "solver_error", "nfe")
+    metrics = {f"test/bits_per_dim{'' if k == 'value' else '_' + k}": score.get(k) for k in names}
+    for name, estimate in score.get("baselines", {}).items():
+        metrics[f"test/baseline/{name}"] = estimate["value"]
+    tracker.log({k: v for k, v in metrics.items() if v is not None}, step)
+    settings = ("samples", "delta", "draws", "trace", "solver", "split")
+    tracker.log_params({f"score.{k}": score.get(k) for k in settings})

@@ -1,0 +1,244 @@
+"""Figures and a page about a run: the course of the training, samples beside data, their statistics, the score.
+
+The radial spectrum is the mean square of the coefficients of an orthonormal cosine transform (DCT-II) over rings of
+equal wavenumber: unlike a Fourier transform it does not see the jump between opposite edges of a grid that is not
+periodic, which would hide the small scales.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scifm.run import Run, atomic
+
+if TYPE_CHECKING:
+    from scifm.batch import Batch
+
+__all__ = ["figures", "page", "radial_spectrum", "read_samples"]
+
+_DATA, _FLOW, _OTHER = "#4d4d4d", "#1f6fb4", "#b9c6d2"
+
+
+def radial_spectrum(fields: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean power by radial wavenumber.
+
+    Args:
+        fields: (n, H, W), each side at least 4 points.
+
+    Returns:
+        wavenumber in cycles per grid point (half-integer DCT modes), and mean square coefficient; the mean of a
+        field, wavenumber 0, is left out.
+    """
+    from scipy.fft import dctn
+
+    n, height, width = fields.shape
+    power = (dctn(fields.astype(np.float64), axes=(1, 2), norm="ortho") ** 2).mean(0)
+    k = np.hypot(np.arange(height)[:, None] / (2 * height), np.arange(width)[None, :] / (2 * width))
+    edges = np.arange(0.5, min(height, width)) / (2 * min(height, width))
+    ring = np.digitize(
+        k.ravel(), edges
+    )  # 0 holds the mean only; the corners beyond the last edge are dropped
+    wanted = (ring >= 1) & (ring < len(edges))
+    count = np.bincount(ring[wanted], minlength=len(edges))[1:]
+    total = np.bincount(ring[wanted], power.ravel()[wanted], minlength=len(edges))[1:]
+    wave = np.bincount(ring[wanted], k.ravel()[wanted], minlength=len(edges))[1:]
+    keep = count > 0
+    return wave[keep] / count[keep], total[keep] / count[keep]
+
+
+def read_samples(path: Path) -> np.ndarray:
+    """Values of a file that `scifm sample` wrote: (n, *event), or (rows, *event) of a ragged set."""
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            return file["x"]
+    from scifm.data.grids import from_xarray
+
+    batch, _ = from_xarray(path, sample_dim="realization")
+    return batch.x.numpy()
+
+
+def figures(run: Run, data: Batch | None, samples: np.ndarray | None, unit: str = "") -> list[Path]:
+    """Draw what the run holds, into its `figures/`.
+
+    Args:
+        data: held-out samples in the user's units, to compare with.
+        samples: as `read_samples` gives them.
+        unit: of the values, for axes.
+
+    Returns:
+        the files written.
+    """
+    made = []
+    folder = run.folder / "figures"
+    if run.metrics:
+        made.append(_save(_loss(run.metrics), folder / "loss.png"))
+    if (score := run.score) is not None:
+        made.append(_save(_bits(score), folder / "bits_per_dim.png"))
+    if data is None or samples is None:
+        return made
+    real = data.x.cpu().numpy()
+    if real.ndim == 4 and min(real.shape[2:]) >= 4 and samples.shape[1:] == real.shape[1:]:
+        made.append(_save(_images(real[:, 0], samples[:, 0], unit), folder / "samples.png"))
+        made.append(_save(_spectra(real[:, 0], samples[:, 0], unit), folder / "spectrum.png"))
+    elif real.ndim == 2 and real.shape[1] == 2:
+        made.append(_save(_scatter(real, samples, unit), folder / "samples.png"))
+    else:
+        made.append(_save(_histogram(real, samples, unit), folder / "samples.png"))
+    return made
+
+
+def page(run: Run, made: Sequence[Path]) -> Path:
+    """Write report.md: the score, its settings, the figures and what the run was made of."""
+    record, score = run.record, run.score
+    lines = [f"# {record['recipe']}", "", f"{record.get('summary', '')}".strip(), ""]
+    if score is not None:
+        lines += [f"**{score['line'].split(' | ')[0]}**", "", *_score_table(score), ""]
+    for path in made:
+        lines += [f"![{path.stem}]({path.relative_to(run.folder).as_posix()})", ""]
+    lines += ["## Settings", "", "| what | value |", "|---|---|"]
+    flags = record.get("keywords") or record["flags"]
+    lines += [f"| `{k}` | {_cell(v)} |" for k, v in {**flags, **record.get("numbers", {})}.items()]
+    lines += [
+        f"| {k} | {_cell(record.get(k))} |" for k in ("seed", "device", "threads", "parameters", "started")
+    ]
+    lines += ["", "## Versions", "", ", ".join(f"{k} {v}" for k, v in record["versions"].items()), ""]
+    if git := record.get("git"):
+        lines += [f"scifm at commit {git['commit']}{' with changes' if git['dirty'] else ''}.", ""]
+    place = run.folder.as_posix()
+    lines += [
+        "## Again",
+        "",
+        "```sh",
+        f"scifm sample {place} --number 64 --seed 1 --output more",
+        f"scifm score {place}",
+    ]
+    lines += ["```", ""]
+    with atomic(run.folder / "report.md") as path:
+        path.write_text("\n".join(lines), encoding="utf-8")
+    return run.folder / "report.md"
+
+
+def _score_table(score: Mapping[str, Any]) -> list[str]:
+    rows = [("flow", score["value"], score["stderr"])]
+    rows += [(k, v["value"], v["stderr"]) for k, v in score.get("baselines", {}).items()]
+    table = ["| model | bits/dim | standard error |", "|---|--:|--:|"]
+    return table + [f"| {name} | {value:.3f} | {error:.3f} |" for name, value, error in rows]
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|")
+
+
+# -- figures ---------------------------------------------------------------------------------------------
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **settings: Any) -> tuple[Any, Any]:
+    """A figure outside of pyplot: no window, no state, the same on a machine without a screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, **settings)
+    for ax in np.ravel(axes):
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Any, path: Path) -> Path:
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+    return path
+
+
+def _series(rows: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
+    found = [(r["step"], r[name]) for r in rows if name in r and math.isfinite(r[name])]
+    return [s for s, _ in found], [v for _, v in found]
+
+
+def _loss(rows: Sequence[Mapping[str, float]]) -> Any:
+    bits = _series(rows, "valid/bits_per_dim")
+    figure, axes = _figure(7.5 if bits[0] else 4.5, 3, 1, 2 if bits[0] else 1, squeeze=False)
+    ax = axes[0, 0]
+    for name, colour, label in (("train/loss", _OTHER, "training"), ("valid/loss", _FLOW, "validation")):
+        if (series := _series(rows, name))[0]:
+            ax.plot(*series, color=colour, label=label, marker="o" if len(series[0]) < 3 else None)
+    ax.set(xlabel="step", ylabel="flow-matching loss")
+    if ax.lines and all((np.asarray(line.get_ydata()) > 0).all() for line in ax.lines):
+        ax.set_yscale("log")
+    ax.legend(frameon=False)
+    if bits[0]:
+        axes[0, 1].plot(*bits, color=_FLOW, marker="o", markersize=3)
+        axes[0, 1].set(xlabel="step", ylabel="validation NLL [bits/dim]")
+    return figure
+
+
+def _bits(score: Mapping[str, Any]) -> Any:
+    rows = [("flow", score["value"], score["stderr"])]
+    rows += [(k, v["value"], v["stderr"]) for k, v in score.get("baselines", {}).items()]
+    rows.sort(key=lambda r: r[1])
+    figure, ax = _figure(6, 0.7 + 0.45 * len(rows))
+    colours = [_FLOW if name == "flow" else _OTHER for name, _, _ in rows]
+    errors = [0.0 if math.isnan(e) else e for _, _, e in rows]
+    bars = ax.barh([r[0] for r in rows], [r[1] for r in rows], xerr=errors, color=colours, error_kw={"lw": 1})
+    ax.bar_label(bars, labels=[f"{v:.3f} ± {e:.3f}" for _, v, e in rows], padding=4, fontsize=9)
+    ax.invert_yaxis()
+    ax.margins(x=0.3)
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set(xlabel="held-out NLL [bits/dim], less is better")
+    return figure
+
+
+def _images(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
+    count = min(6, len(real), len(samples))
+    height, width = real.shape[1:]
+    tall = min(2.5, max(0.6, height / width))
+    figure, axes = _figure(1.6 * count + 1.2, 2 * 1.6 * tall + 0.6, 2, count, squeeze=False)
+    shown = real[np.linspace(0, len(real) - 1, count).round().astype(int)]
+    low, high = np.nanpercentile(shown, [0.5, 99.5])
+    image = None
+    for row, (fields, label) in enumerate(((shown, "data"), (samples[:count], "samples"))):
+        for ax, values in zip(axes[row], fields, strict=True):
+            image = ax.imshow(values, vmin=low, vmax=high, cmap="viridis", interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+        axes[row, 0].set_ylabel(label)
+    figure.colorbar(image, ax=axes, label=unit, shrink=0.8)
+    return figure
+
+
+def _spectra(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
+    figure, ax = _figure(4.5, 3.2)
+    for fields, colour, label in ((real, _DATA, "data"), (samples, _FLOW, "samples")):
+        ax.loglog(*radial_spectrum(fields), color=colour, label=label, ls="-" if label == "data" else "--")
+    square = f" [({unit})²]" if unit else ""
+    ax.set(xlabel="wavenumber [cycles per grid point]", ylabel=f"mean power{square}")
+    ax.legend(frameon=False)
+    return figure
+
+
+def _scatter(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
+    figure, axes = _figure(6.5, 3.3, 1, 2, sharex=True, sharey=True)
+    shown = ((real, _DATA, "data"), (samples, _FLOW, "samples"))
+    for ax, (points, colour, label) in zip(axes, shown, strict=True):
+        ax.scatter(*points[:2000].T, s=3, color=colour, alpha=0.6, lw=0)
+        ax.set(title=label, aspect="equal", xlabel=unit)
+    low, high = np.percentile(real, [0, 100], axis=0)
+    pad = 0.15 * (high - low)  # a stray sample must not shrink the picture
+    axes[0].set(xlim=(low[0] - pad[0], high[0] + pad[0]), ylim=(low[1] - pad[1], high[1] + pad[1]))
+    return figure
+
+
+def _histogram(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
+    figure, ax = _figure(4.5, 3.2)
+    low, high = np.percentile(real, [0.1, 99.9])
+    bins = np.linspace(low, high, 60) if high > low else 10
+    for values, colour, label in ((real, _DATA, "data"), (samples, _FLOW, "samples")):
+        ax.hist(values.ravel(), bins=bins, density=True, histtype="step", color=colour, label=label)
+    ax.set(xlabel=f"value [{unit}]" if unit else "value", ylabel="density")
+    ax.legend(frameon=False)
+    return figure

@@ -1,0 +1,378 @@
+"""A run is a folder that holds everything `scifm sample` and `scifm score` need.
+
+    runs/quickstart-1/
+      run.json        recipe's name and flags, seed, device, versions, git commit, number of parameters, status
+      recipe.py       copy of the recipe, which is what is run again
+      data/           copies of the data's files, where they are small
+      checkpoints/    step-00002000/: weights, averaged weights, optimiser, random states
+      metrics.jsonl   the course of the training, a line per entry
+      samples.nc      (or .npz) drawn samples
+      score.json      bits per dimension with its error, settings and Gaussian baselines
+      figures/  report.md
+
+Files are written beside their place and moved there, so that a reader or a crash never sees half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from scifm import __version__
+from scifm.recipe import RecipeFile, load_recipe, nearest
+
+if TYPE_CHECKING:
+    from scifm.recipe import Recipe
+
+__all__ = ["FORMAT", "Run", "atomic", "git_state", "versions", "write_json"]
+
+FORMAT = 1
+_LARGEST = 64 * 2**20  # bytes of data files that are copied into a run
+_PACKAGES = ("torch", "numpy", "scipy", "e3nn", "torch-geometric", "xarray", "POT", "mlflow", "safetensors")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder.
+
+    Attributes:
+        folder: where it is.
+        record: what run.json held when it was opened.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+
+    # -- making and opening ----------------------------------------------------------------------------
+
+    @staticmethod
+    def check_free(folder: Path) -> None:
+        """Refuse a place that holds anything.
+
+        Raises:
+            FileExistsError: the message says how to go on.
+        """
+        if not os.path.lexists(folder):
+            return
+        if (folder / "run.json").exists():
+            raise FileExistsError(
+                f"{folder} already holds a run: go on with it by `scifm train --resume {folder}`, "
+                "or choose another folder with --out."
+            )
+        if not folder.is_dir() or any(folder.iterdir()):
+            what = "is not empty" if folder.is_dir() else "is a file"
+            raise FileExistsError(f"{folder} {what}, and nothing is overwritten: choose another with --out.")
+
+    @staticmethod
+    def create(
+        folder: Path | None,
+        file: RecipeFile,
+        given: Mapping[str, Any],
+        files: Sequence[Path] = (),
+        **record: Any,
+    ) -> Run:
+        """Make a run's folder.
+
+        Args:
+            folder: a new or empty folder; None takes the first free `runs/<recipe>-<number>`.
+            file: the recipe, which is copied.
+            given: the flags that were given.
+            files: what the data were read from; copied where they are under 64 MB together.
+            record: more for run.json: seed, device, threads, parameters, ...
+
+        Raises:
+            FileExistsError: where the folder holds anything.
+        """
+        if folder is None:
+            folder = _numbered(Path("runs"), file.name)
+        else:
+            Run.check_free(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+        with atomic(folder / "recipe.py") as path:
+            path.write_text(file.source, encoding="utf-8")
+        copied = _copy_data(files, folder / "data")
+        full = {
+            "format": FORMAT,
+            "recipe": file.name,
+            "source": str(file.path.resolve()),
+            "flags": dict(given),
+            "status": "running",
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **record,
+            "data": copied,
+            "versions": versions(),
+            "git": git_state(Path(__file__).resolve().parent.parent, exact=True),
+            "recipe_git": git_state(file.path.resolve().parent),
+        }
+        write_json(folder / "run.json", full)  # last: with it the folder is a run
+        return Run(folder, full)
+
+    @staticmethod
+    def open(folder: Path | str) -> Run:
+        """Open a run.
+
+        Raises:
+            FileNotFoundError: where the folder is no run; the message names the nearest that is.
+            ValueError: where run.json is damaged or of another version.
+        """
+        folder = Path(folder).expanduser()
+        path = folder / "run.json"
+        if not path.is_file():
+            options = {
+                r.folder.name: str(r.folder) for r in [*Run.all(folder.parent), *Run.all(Path("runs"))]
+            }
+            hint = nearest(folder.name, options)
+            for name, place in options.items():
+                hint = hint.replace(f"{name!r}", f"{place!r}")
+            what = "holds no run (no run.json)" if folder.is_dir() else "is no run: there is no such folder"
+            raise FileNotFoundError(f"{folder} {what}.{hint or ' `scifm list runs` shows those in runs/.'}")
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            number = record["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged or was not written by scifm.") from error
+        if number != FORMAT:
+            raise ValueError(f"{path} has format {number}; this scifm {__version__} reads format {FORMAT}.")
+        return Run(folder, record)
+
+    @staticmethod
+    def all(folder: Path) -> list[Run]:
+        """The readable runs directly in a folder, oldest first."""
+        runs = []
+        for path in folder.glob("*/run.json") if folder.is_dir() else ():
+            with contextlib.suppress(ValueError, OSError):
+                runs.append(Run.open(path.parent))
+        return sorted(runs, key=lambda r: str(r.record.get("started")))
+
+    # -- its parts -------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> str:
+        """running, stopped (killed: resume it), interrupted, failed, trained or finished."""
+        status = str(self.record.get("status"))
+        if status != "running" or self._locked():
+            return status
+        return "stopped"
+
+    @property
+    def score(self) -> dict[str, Any] | None:
+        """Contents of score.json, if there is one."""
+        return _read_json(self.folder / "score.json")
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        """The lines of metrics.jsonl, in order; a last line that was cut short is left out."""
+        path = self.folder / "metrics.jsonl"
+        rows = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            with contextlib.suppress(ValueError):
+                rows.append(json.loads(line))
+        return rows
+
+    @property
+    def samples(self) -> Path | None:
+        """The file of drawn samples, if there is one."""
+        found = [p for p in (self.folder / "samples.nc", self.folder / "samples.npz") if p.exists()]
+        return found[0] if found else None
+
+    def update(self, **record: Any) -> Run:
+        """Change entries of run.json; the run with its new record."""
+        record = {**self.record, **record}
+        write_json(self.folder / "run.json", record)
+        return Run(self.folder, record)
+
+    def recipe_file(self) -> RecipeFile:
+        """The copy of the recipe."""
+        return load_recipe(self.folder / "recipe.py")
+
+    def flags(self, file: RecipeFile) -> dict[str, Any]:
+        """The flags that were given, as the recipe takes them; a data file that was copied is the copy."""
+        copies = {d["file"]: self.folder / "data" / Path(d["file"]).name for d in self.record.get("data", ())}
+        paths = {f.name for f in file.flags if f.kind is Path}
+        given = {}
+        for name, value in self.record["flags"].items():
+            if name in paths and value is not None:
+                copy = copies.get(value, Path(value))
+                value = copy if copy.exists() else Path(value)
+            given[name] = tuple(value) if isinstance(value, list) else value
+        return given
+
+    def build(self) -> Recipe:
+        """Run the copy of the recipe with the run's flags and seed: untrained, exactly as the training began."""
+        import torch
+
+        from scifm.data import fetch
+
+        file = self.recipe_file()
+        token = fetch.search_path.set((self.folder / "data", *fetch.search_path.get()))
+        try:
+            torch.manual_seed(int(self.record.get("seed", 0)))
+            return file.build(self.flags(file))
+        finally:
+            fetch.search_path.reset(token)
+
+    def rebuild(self, weights: Literal["ema", "model"] = "ema", device: str = "cpu") -> Recipe:
+        """The recipe with the weights of the latest checkpoint.
+
+        Args:
+            weights: "ema", the averaged ones, or "model", the last ones.
+            device: where the flow goes.
+
+        Raises:
+            FileNotFoundError: where there is no checkpoint yet.
+            ValueError: where the checkpoint does not fit the recipe.
+        """
+        from scifm import checkpoint
+
+        tensors, _, step = checkpoint.load(self.folder / "checkpoints")
+        recipe = self.build()
+        state = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.split(".", 1)[0] == weights}
+        try:
+            recipe.flow.load_state_dict(state)
+        except RuntimeError as error:
+            first = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"the checkpoint of step {step} does not fit {self.folder}/recipe.py: {first}"
+            ) from error
+        recipe.flow.to(device).eval()
+        return recipe
+
+    # -- one trainer at a time -------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run while training; the system lets go of it whatever kills the process.
+
+        Raises:
+            RuntimeError: where another process holds it.
+        """
+        fcntl = _fcntl()
+        with open(self.folder / ".lock", "a") as file:
+            if fcntl:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    raise RuntimeError(f"{self.folder} is being trained by another process.") from error
+            yield
+
+    def _locked(self) -> bool:
+        fcntl, path = _fcntl(), self.folder / ".lock"
+        if fcntl is None or not path.exists():
+            return False
+        with open(path) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
+
+# -- writing -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, moved to `path` when all went well and removed otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp's files are private, an ordinary file is not
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as JSON, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _numbered(parent: Path, name: str) -> Path:
+    """Make the first free `parent/name-1`, `name-2`, ...; two processes never get the same."""
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = parent / f"{name}-{number}"
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def _copy_data(files: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
+    """Copy small data files; for the record, each with whether it was copied."""
+    sizes = [Path(f).stat().st_size for f in files]
+    copy = sum(sizes) <= _LARGEST
+    for file in files if copy else ():
+        with atomic(folder / Path(file).name) as path:
+            shutil.copyfile(file, path)
+    return [
+        {"file": str(f), "bytes": size, "copied": copy}
+        for f, size in zip(map(Path, files), sizes, strict=True)
+    ]
+
+
+def _fcntl() -> Any:
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        return None
+    return fcntl
+
+
+# -- what a result depends on ---------------------------------------------------------------------------
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, scifm and the packages that results depend on; nothing is imported."""
+    found = {"python": platform.python_version(), "scifm": __version__}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def git_state(folder: Path, exact: bool = False) -> dict[str, Any] | None:
+    """Commit of the repository around a folder and whether files differ from it; None outside of one.
+
+    Args:
+        exact: only if the folder is the repository's root, and not a site-packages inside someone's project.
+    """
+
+    def git(*words: str) -> str | None:
+        command = ["git", "--no-optional-locks", "-C", str(folder), *words]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    root, commit = git("rev-parse", "--show-toplevel"), git("rev-parse", "HEAD")
+    if not root or not commit or (exact and Path(root).resolve() != folder.resolve()):
+        return None
+    return {"commit": commit, "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
