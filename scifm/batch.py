@@ -40,7 +40,7 @@ class Batch:
     Example:
         >>> batch = Batch(torch.zeros(5, 3), index=torch.tensor([0, 0, 0, 1, 1]), size=2)
         >>> batch.counts.tolist(), batch.dims.tolist()
-        ([3, 2], [9, 6])
+        ([3, 2], [9.0, 6.0])
     """
 
     x: Tensor
@@ -81,9 +81,13 @@ class Batch:
                 f"Batch: index must be int64 of shape ({self.x.shape[0]},), one per row of x, got {_describe(index)}."
             )
         if self.size is None:
-            raise ValueError("Batch: a ragged batch needs size, the number of samples (the last may be empty).")
+            raise ValueError(
+                "Batch: a ragged batch needs size, the number of samples (the last may be empty)."
+            )
         if index.numel() and (index.diff() < 0).any():
-            raise ValueError("Batch: index must be sorted, so that a sample's rows lie together; sort the rows first.")
+            raise ValueError(
+                "Batch: index must be sorted, so that a sample's rows lie together; sort the rows first."
+            )
         if index.numel() and not 0 <= int(index[0]) <= int(index[-1]) < self.size:
             raise ValueError(
                 f"Batch: index runs from {int(index[0])} to {int(index[-1])}, outside 0..{self.size - 1} "
@@ -131,13 +135,18 @@ class Batch:
 
     @property
     def dims(self) -> Tensor:
-        """(B,) numbers that flow in each sample."""
-        return self.counts * _width(self.event)
+        """(B,) numbers that flow in each sample, in the dtype of x.
+
+        As integers they would drag `dims * math.log(...)` down to float32, whatever the data's precision.
+        """
+        return (self.counts * _width(self.event)).to(self.x.dtype)
 
     def grid(self, who: str) -> tuple[int, ...]:
         """Event shape of a dense batch; a ValueError that names `who` when ragged."""
         if self.index is not None:
-            raise ValueError(f"{who} works on dense batches (B, *event); this batch is ragged, with an index per row.")
+            raise ValueError(
+                f"{who} works on dense batches (B, *event); this batch is ragged, with an index per row."
+            )
         return self.event
 
     # -- the four layout operations --------------------------------------------------------------------
@@ -145,7 +154,9 @@ class Batch:
     def spread(self, value: Tensor) -> Tensor:
         """A number per sample (B,) -> a tensor that broadcasts against x."""
         if value.shape != (self.size,):
-            raise ValueError(f"Batch.spread: expected one number per sample, shape ({self.size},), got {_describe(value)}.")
+            raise ValueError(
+                f"Batch.spread: expected one number per sample, shape ({self.size},), got {_describe(value)}."
+            )
         rows = value if self.index is None else value[self.index]
         return rows.reshape(-1, *[1] * (self.x.ndim - 1))
 
@@ -201,7 +212,9 @@ class Batch:
         within = within - (counts[samples].cumsum(0) - counts[samples])[index]
         return starts[samples][index] + within, index
 
-    def _select_edges(self, samples: Tensor, rows: Tensor, index: Tensor, context: dict, nodes: dict) -> Batch:
+    def _select_edges(
+        self, samples: Tensor, rows: Tensor, index: Tensor, context: dict, nodes: dict
+    ) -> Batch:
         assert self.edge_index is not None and self.index is not None
         owner = self.index[self.edge_index[0]]  # sample of each edge
         order = torch.argsort(owner, stable=True)
@@ -308,7 +321,13 @@ class Batch:
         index = None if self.index is None else move(self.index)
         edge_index = None if self.edge_index is None else move(self.edge_index)
         return Batch(
-            move(self.x), index, self.size, every(self.context), every(self.nodes), edge_index, every(self.edges)
+            move(self.x),
+            index,
+            self.size,
+            every(self.context),
+            every(self.nodes),
+            edge_index,
+            every(self.edges),
         )
 
     # -- PyG at the door -------------------------------------------------------------------------------

@@ -211,7 +211,9 @@ def _score(
         log_prob, solution = flow.density(data, noise.trace, solver, probes)
         logs.append(log_prob.cpu())
         assert solution.logdet is not None
-        variances.append(solution.logdet.var(1).cpu() / solution.logdet.shape[1])  # NaN for a single column
+        columns = solution.logdet.shape[1]
+        spread = solution.logdet.var(1) if columns > 1 else torch.full_like(log_prob, math.nan)  # unknown for one
+        variances.append(spread.cpu() / columns)
         nfe = nfe + solution.nfe.cpu()
     log_prob, variance = torch.stack(logs), torch.stack(variances)
     # Averaging exp(log p + error) is biased upward by about half the variance of the error, in nats.
@@ -236,7 +238,7 @@ def estimate(values: Tensor) -> Estimate:
 def mixture(logs: list[Tensor], batch: Batch, delta: float | None) -> Tensor:
     """log (1/K) Σ_k p(x + u_k), with the volume of the bin where delta is given, (B,)."""
     log_prob = torch.stack(logs).logsumexp(0) - math.log(len(logs))
-    return log_prob if delta is None else log_prob + batch.dims.cpu() * math.log(delta)
+    return log_prob if delta is None else log_prob + batch.dims.double().cpu() * math.log(delta)
 
 
 def _probe_stderr(variance: Tensor, scale: Tensor, draws: int) -> float | None:
@@ -246,7 +248,9 @@ def _probe_stderr(variance: Tensor, scale: Tensor, draws: int) -> float | None:
 
 def _checked(batch: Batch, draws: int, chunk: int, check: int) -> None:
     if len(batch) == 0 or not (batch.dims > 0).all():
-        raise ValueError("bits_per_dim: expected at least one sample, each with at least one value; got none.")
+        raise ValueError(
+            "bits_per_dim: expected at least one sample, each with at least one value; got none."
+        )
     bad = batch.total((~batch.x.isfinite()).double()) > 0
     if bad.any():
         raise ValueError(
@@ -254,4 +258,6 @@ def _checked(batch: Batch, draws: int, chunk: int, check: int) -> None:
             "missing values is not defined."
         )
     if draws < 1 or chunk < 1 or check < 0:
-        raise ValueError(f"bits_per_dim: draws and chunk must be at least 1 and check at least 0, got {draws}, {chunk}, {check}.")
+        raise ValueError(
+            f"bits_per_dim: draws and chunk must be at least 1 and check at least 0, got {draws}, {chunk}, {check}."
+        )

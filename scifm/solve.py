@@ -53,7 +53,9 @@ class Solver:
         if self.method not in METHODS:
             raise ValueError(f"Solver: unknown method {self.method!r}; there are {', '.join(METHODS)}.")
         if self.steps is None and METHODS[self.method].error is None:
-            raise ValueError(f"Solver: {self.method} has no error estimate; give steps=, or use dopri5 or tsit5.")
+            raise ValueError(
+                f"Solver: {self.method} has no error estimate; give steps=, or use dopri5 or tsit5."
+            )
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"Solver: steps must be at least 1, got {self.steps}.")
         if not (self.rtol > 0 and self.atol > 0 and self.max_steps > 0):
@@ -68,7 +70,9 @@ class Solver:
         return replace(self, rtol=self.rtol / 10, atol=self.atol / 10, max_steps=4 * self.max_steps)
 
     def __str__(self) -> str:
-        return f"{self.method} " + (f"{self.steps} steps" if self.steps is not None else f"rtol {self.rtol:g}")
+        return f"{self.method} " + (
+            f"{self.steps} steps" if self.steps is not None else f"rtol {self.rtol:g}"
+        )
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,9 @@ class Solution:
     solver: Solver
 
 
-def integrate(field: Field, x: Tensor, t0: float, t1: float, like: Batch, solver: Solver = Solver()) -> Solution:
+def integrate(
+    field: Field, x: Tensor, t0: float, t1: float, like: Batch, solver: Solver = Solver()
+) -> Solution:
     """Carry x from time t0 to t1, forward or backward.
 
     Args:
@@ -136,7 +142,9 @@ class _State:
         self.t = torch.full((len(like),), t0, dtype=torch.float64, device=x.device)
         self.active = torch.ones_like(self.t, dtype=torch.bool)
         self.dims = like.dims.to(x.device).clamp(min=1).double()
-        self.nfe, self.accepted, self.rejected = (torch.zeros_like(self.t, dtype=torch.long) for _ in range(3))
+        self.nfe, self.accepted, self.rejected = (
+            torch.zeros_like(self.t, dtype=torch.long) for _ in range(3)
+        )
         self.logdet: Tensor | None = None
         self.first: tuple[Tensor, Tensor | None] | None = self.evaluate(self.t, x)
         if self.first[1] is not None:
@@ -258,7 +266,9 @@ def _adaptive(state: _State, t1: float, solver: Solver) -> None:
         if not state.active.any():
             return
         safe = error.clamp(1e-10, 1e10)
-        factor = 0.9 * torch.where(good, safe.pow(-0.7 / order) * previous.pow(0.4 / order), safe.pow(-1 / order))
+        factor = 0.9 * torch.where(
+            good, safe.pow(-0.7 / order) * previous.pow(0.4 / order), safe.pow(-1 / order)
+        )
         factor = factor.clamp(0.2, 10.0)
         factor = torch.where(refused & good, factor.clamp(max=1.0), factor)
         previous = torch.where(good, safe.clamp(min=1e-4), previous)

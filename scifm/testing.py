@@ -39,13 +39,18 @@ def check_prior(prior: Prior, like: Batch, samples: int = 4096, seed: int = 0) -
     _same_form("Prior.sample", x, like.x)
     _seeded("Prior.sample", lambda g: prior.sample(like, g), seed)
     log_prob = prior.log_prob(x, like)
-    _say(log_prob.shape == (len(like),), f"Prior.log_prob must return one number per sample, ({len(like)},), "
-         f"got {tuple(log_prob.shape)}: sum over the event with like.total.")
+    _say(
+        log_prob.shape == (len(like),),
+        f"Prior.log_prob must return one number per sample, ({len(like)},), "
+        f"got {tuple(log_prob.shape)}: sum over the event with like.total.",
+    )
     _say(bool(log_prob.isfinite().all()), "Prior.log_prob is not finite at the prior's own samples.")
     _say(log_prob.dtype == x.dtype, f"Prior.log_prob returns {log_prob.dtype} for {x.dtype} samples.")
     dims = prior.dims(like)
-    _say(dims.shape == (len(like),) and bool((dims <= like.dims).all() & (dims > 0).all()),
-         f"Prior.dims must be between 1 and the numbers of each sample {like.dims.tolist()}, got {dims.tolist()}.")
+    _say(
+        dims.shape == (len(like),) and bool((dims <= like.dims).all() & (dims > 0).all()),
+        f"Prior.dims must be between 1 and the numbers of each sample {like.dims.tolist()}, got {dims.tolist()}.",
+    )
     _independent(lambda part, y: prior.log_prob(y, part), like, x, "Prior.log_prob")
     _score(prior, x, like)
     _other_dtype(prior, like, seed)
@@ -86,8 +91,11 @@ def _whitens(prior: Prior, x: Tensor, like: Batch) -> None:
     change = prior.log_prob(x, like) - prior.log_prob(twice, like)
     wanted = white.log_prob(z, like) - white.log_prob(2 * z, like)
     error = float(((change - wanted).abs() / (1 + wanted.abs())).max())
-    _say(error < 1e-6, f"whitened samples are not standard normal under the prior's density (error {error:.2g}): "
-         "log_prob and whiten disagree.")
+    _say(
+        error < 1e-6,
+        f"whitened samples are not standard normal under the prior's density (error {error:.2g}): "
+        "log_prob and whiten disagree.",
+    )
 
 
 def _normalised(prior: Prior, like: Batch, samples: int, seed: int) -> None:
@@ -107,7 +115,10 @@ def _normalised(prior: Prior, like: Batch, samples: int, seed: int) -> None:
         return
     covariance = flat.T @ flat / samples
     values, modes = torch.linalg.eigh(covariance)
-    values, modes = values[-dims:].clamp(min=1e-12), modes[:, -dims:]  # the subspace on which the density lives
+    values, modes = (
+        values[-dims:].clamp(min=1e-12),
+        modes[:, -dims:],
+    )  # the subspace on which the density lives
     z = (rows - mean) @ modes / values.sqrt()
     for inflate, own in ((1.3, False), (0.7, True)):
         if own:
@@ -121,10 +132,15 @@ def _normalised(prior: Prior, like: Batch, samples: int, seed: int) -> None:
         ratio = (-log_ratio if own else log_ratio).exp()
         mean_ratio, error = float(ratio.mean()), float(ratio.std() / math.sqrt(samples))
         law = (
-            "samples do not follow log_prob: E_p[q/p]" if own else "the density does not integrate to one: E_q[p/q]"
+            "samples do not follow log_prob: E_p[q/p]"
+            if own
+            else "the density does not integrate to one: E_q[p/q]"
         )
-        _say(abs(mean_ratio - 1) < 5 * error + 0.02, f"Prior: {law} = {mean_ratio:.3f} ± {error:.3f}, expected 1. "
-             "Check the constant of log_prob and the scale of sample.")
+        _say(
+            abs(mean_ratio - 1) < 5 * error + 0.02,
+            f"Prior: {law} = {mean_ratio:.3f} ± {error:.3f}, expected 1. "
+            "Check the constant of log_prob and the scale of sample.",
+        )
 
 
 def _moments(prior: Prior, x: Tensor, wide: Batch) -> None:
@@ -133,8 +149,11 @@ def _moments(prior: Prior, x: Tensor, wide: Batch) -> None:
     inner = wide.total(x * score)
     mean, error = float(inner.mean()), float(inner.std() / math.sqrt(len(inner)))
     dims = float(prior.dims(wide).double().mean())
-    _say(abs(mean + dims) < 5 * error + 1e-6 * dims, f"Prior: E[x·score] = {mean:.3f} ± {error:.3f}, expected {-dims:g}: "
-         "sample and log_prob disagree in scale.")
+    _say(
+        abs(mean + dims) < 5 * error + 1e-6 * dims,
+        f"Prior: E[x·score] = {mean:.3f} ± {error:.3f}, expected {-dims:g}: "
+        "sample and log_prob disagree in scale.",
+    )
     if prior.metric == "prior" or type(prior).whiten is not Prior.whiten:
         # Only here can a wrong constant be seen: log p(x) − log N(whiten x) must be the log-determinant of whitening.
         one = wide.select([0])
@@ -143,8 +162,11 @@ def _moments(prior: Prior, x: Tensor, wide: Batch) -> None:
         size = point.numel()
         logdet = float(torch.linalg.slogdet(jacobian.reshape(size, size))[1])  # type: ignore[union-attr]
         gap = float(prior.log_prob(point, one)[0] - Gaussian().log_prob(prior.whiten(point, one), one)[0])
-        _say(abs(gap - logdet) < 1e-6 * (1 + abs(logdet)), f"the density does not integrate to one: log_prob is off by "
-             f"{gap - logdet:.4g} from the log-determinant of whiten.")
+        _say(
+            abs(gap - logdet) < 1e-6 * (1 + abs(logdet)),
+            f"the density does not integrate to one: log_prob is off by "
+            f"{gap - logdet:.4g} from the log-determinant of whiten.",
+        )
 
 
 def check_path(path: Path, like: Batch, seed: int = 0) -> None:
@@ -171,18 +193,27 @@ def check_path(path: Path, like: Batch, seed: int = 0) -> None:
     for t in (0.1, 0.5, 0.9):
         slope = (at(t + 1e-5)[0] - at(t - 1e-5)[0]) / 2e-5
         error = float((slope - at(t)[1]).abs().max() / (1 + slope.abs().max()))
-        _say(error < 1e-6, f"Path: u_t is not the time derivative of x_t at t={t:g} (relative error {error:.2g}).")
+        _say(
+            error < 1e-6,
+            f"Path: u_t is not the time derivative of x_t at t={t:g} (relative error {error:.2g}).",
+        )
     # One time per sample, also where the number of samples equals a dimension of the data.
     t = torch.linspace(0.1, 0.9, len(like), dtype=torch.float64)
     together = path(x0, x1, t, like)
     for b in range(len(like)):
         rows = torch.tensor([b])
         for whole, alone in zip(together, at(float(t[b])), strict=True):
-            gap = float((like.stack(whole, rows) - like.stack(alone, rows)).abs().max()) if like.dims[b] else 0.0
+            gap = (
+                float((like.stack(whole, rows) - like.stack(alone, rows)).abs().max())
+                if like.dims[b]
+                else 0.0
+            )
             _say(gap < 1e-12, f"Path: sample {b} does not follow its own time t[{b}] (off by {gap:.2g}).")
 
 
-def check_coupling(coupling: Callable[..., Tensor], batch: Batch, prior: Prior | None = None, seed: int = 0) -> None:
+def check_coupling(
+    coupling: Callable[..., Tensor], batch: Batch, prior: Prior | None = None, seed: int = 0
+) -> None:
     """Whether a coupling only re-pairs: each draw used once, never across sizes or conditions, seeded, x1 untouched.
 
     Raises:
@@ -195,12 +226,18 @@ def check_coupling(coupling: Callable[..., Tensor], batch: Batch, prior: Prior |
     _same_form("Coupling", paired, x0)
     _say(torch.equal(batch.x, data) and torch.equal(x0, before), "Coupling: changes its arguments in place.")
     again = coupling(x0, batch, _generator(seed))
-    _say(torch.equal(paired, again), "Coupling: two calls with equal generators differ; draw from the generator only.")
+    _say(
+        torch.equal(paired, again),
+        "Coupling: two calls with equal generators differ; draw from the generator only.",
+    )
     for group in batch.groups():
         new, old = batch.stack(paired, group), batch.stack(x0, group)
         same = (new[:, None] == old[None]).all(-1)
-        _say(bool((same.sum(0) == 1).all() and (same.sum(1) == 1).all()), "Coupling: a group of samples that share "
-             f"size and conditions ({group.tolist()[:8]}) does not get back each of its own draws exactly once.")
+        _say(
+            bool((same.sum(0) == 1).all() and (same.sum(1) == 1).all()),
+            "Coupling: a group of samples that share "
+            f"size and conditions ({group.tolist()[:8]}) does not get back each of its own draws exactly once.",
+        )
 
 
 def check_velocity(velocity: nn.Module, batch: Batch, symmetries: Sequence[str] = (), seed: int = 0) -> None:
@@ -217,7 +254,10 @@ def check_velocity(velocity: nn.Module, batch: Batch, symmetries: Sequence[str] 
         v = velocity(t, batch.x, batch)
         _same_form("Velocity", v, batch.x)
         _say(bool(v.isfinite().all()), "Velocity: not finite for finite data.")
-        _say(torch.equal(v, velocity(t, batch.x, batch)), "Velocity: two equal calls differ; is dropout on? call .eval().")
+        _say(
+            torch.equal(v, velocity(t, batch.x, batch)),
+            "Velocity: two equal calls differ; is dropout on? call .eval().",
+        )
 
         for b in range(len(batch)):
             rows = torch.tensor([b], device=batch.x.device)
@@ -228,8 +268,11 @@ def check_velocity(velocity: nn.Module, batch: Batch, symmetries: Sequence[str] 
             gap = float((part.stack(single, rows * 0) - batch.stack(v, rows)).abs().max())
             scale = 1 + float(v.abs().max())
             bound = 1e-4 if batch.x.dtype == torch.float32 else 1e-10
-            _say(gap < bound * scale, f"Velocity: sample {b} depends on its batch mates (off by {gap:.2g}); no batch "
-                 "statistics, and no reduction over the batch axis.")
+            _say(
+                gap < bound * scale,
+                f"Velocity: sample {b} depends on its batch mates (off by {gap:.2g}); no batch "
+                "statistics, and no reduction over the batch axis.",
+            )
         if "permutation" in symmetries:
             _permutes(velocity, batch, t, seed)
 
@@ -240,7 +283,9 @@ def _permutes(velocity: nn.Module, batch: Batch, t: Tensor, seed: int) -> None:
     order = torch.randperm(part.x.shape[0], generator=_generator(seed)).to(part.x.device)
     nodes = {k: v[order] for k, v in part.nodes.items()}
     moved = Batch(part.x[order], part.index, 1, part.context, nodes)
-    gap = float((velocity(t[b : b + 1], moved.x, moved) - velocity(t[b : b + 1], part.x, part)[order]).abs().max())
+    gap = float(
+        (velocity(t[b : b + 1], moved.x, moved) - velocity(t[b : b + 1], part.x, part)[order]).abs().max()
+    )
     _say(gap < 1e-4, f"Velocity: reordering the rows does not reorder the answer (off by {gap:.2g}).")
 
 
@@ -256,9 +301,18 @@ def _independent(function: Callable[[Batch, Tensor], Tensor], like: Batch, x: Te
 def _seeded(who: str, draw: Callable[[torch.Generator], Tensor], seed: int) -> None:
     state = torch.get_rng_state()
     first, again, other = draw(_generator(seed)), draw(_generator(seed)), draw(_generator(seed + 1))
-    _say(torch.equal(first, again), f"{who}: equal generators give different draws; take all randomness from generator.")
-    _say(not torch.equal(first, other), f"{who}: different generators give the same draw; is the generator ignored?")
-    _say(torch.equal(state, torch.get_rng_state()), f"{who}: draws from the global random state, not from generator.")
+    _say(
+        torch.equal(first, again),
+        f"{who}: equal generators give different draws; take all randomness from generator.",
+    )
+    _say(
+        not torch.equal(first, other),
+        f"{who}: different generators give the same draw; is the generator ignored?",
+    )
+    _say(
+        torch.equal(state, torch.get_rng_state()),
+        f"{who}: draws from the global random state, not from generator.",
+    )
 
 
 def _same_form(who: str, x: Tensor, like: Tensor) -> None:

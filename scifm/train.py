@@ -246,4 +246,6 @@ def _interruptions() -> Iterator[threading.Event]:
 def _bar(total: int, initial: int, progress: bool) -> Any:
     from tqdm import tqdm
 
-    return tqdm(total=total, initial=initial, disable=not progress, unit="step", desc="train", dynamic_ncols=True)
+    return tqdm(
+        total=total, initial=initial, disable=not progress, unit="step", desc="train", dynamic_ncols=True
+    )

@@ -35,7 +35,7 @@ def with_edges() -> Batch:
 def test_total_spread_split_and_dims_agree_with_loops(batch):
     parts = batch.split()
     assert len(parts) == len(batch)
-    assert torch.equal(batch.dims, torch.tensor([p.numel() for p in parts]))
+    assert batch.dims.tolist() == [p.numel() for p in parts] and batch.dims.dtype == batch.x.dtype
     assert torch.allclose(batch.total(batch.x), torch.stack([p.sum() for p in parts]))
     value = torch.arange(1.0, len(batch) + 1, dtype=torch.float64)
     spread = batch.replace((batch.x * 0 + batch.spread(value)))

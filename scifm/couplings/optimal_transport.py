@@ -45,7 +45,9 @@ class OptimalTransport:
         from scipy.optimize import linear_sum_assignment
 
         if x0.shape != batch.x.shape:
-            raise ValueError(f"OptimalTransport: x0 {tuple(x0.shape)} must be shaped like the data {tuple(batch.x.shape)}.")
+            raise ValueError(
+                f"OptimalTransport: x0 {tuple(x0.shape)} must be shaped like the data {tuple(batch.x.shape)}."
+            )
         groups = batch.groups()
         if len(batch) > 1 and all(len(g) == 1 for g in groups):
             warnings.warn(
@@ -61,7 +63,9 @@ class OptimalTransport:
             # Centring changes no assignment and keeps float32 products from cancelling.
             cost = -((a - a.mean(0)) @ (b - b.mean(0)).T)
             if not cost.isfinite().all():
-                raise ValueError("OptimalTransport: data or prior draws are not finite (NaN or infinity in the batch).")
+                raise ValueError(
+                    "OptimalTransport: data or prior draws are not finite (NaN or infinity in the batch)."
+                )
             _, order = linear_sum_assignment(cost.detach().cpu().numpy())
             paired = batch.place(paired, samples, b[torch.as_tensor(order, device=b.device)])
         return paired

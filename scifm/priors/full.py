@@ -136,7 +136,9 @@ class FullGaussian(Prior):
 
     def _flat(self, x: Tensor, like: Batch) -> Tensor:
         if like.grid("FullGaussian") != self.event or x.shape[1:] != self.event:
-            raise ValueError(f"FullGaussian: made for samples of shape {self.event}, got {tuple(x.shape[1:])}.")
+            raise ValueError(
+                f"FullGaussian: made for samples of shape {self.event}, got {tuple(x.shape[1:])}."
+            )
         return x.flatten(1)
 
 

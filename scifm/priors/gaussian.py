@@ -1,6 +1,6 @@
 """Gaussian with independent values: white noise, or one mean and standard deviation per value.
 
-    log p(x) = Σ_i [ -½ ((x_i - m_i)/s_i)² - log s_i - ½ log 2π ]
+log p(x) = Σ_i [ -½ ((x_i - m_i)/s_i)² - log s_i - ½ log 2π ]
 """
 
 from __future__ import annotations

@@ -56,7 +56,9 @@ class Basis:
         self.grid, self.periodic = tuple(grid), tuple(bool(p) for p in periodic)
         n = len(self.grid)
         if len(self.periodic) != n or n == 0 or min(self.grid) < 1:
-            raise ValueError(f"Basis: expected one periodic flag per axis of the grid {self.grid}, got {self.periodic}.")
+            raise ValueError(
+                f"Basis: expected one periodic flag per axis of the grid {self.grid}, got {self.periodic}."
+            )
         self.walls = [a - n for a in range(n) if not self.periodic[a]]
         self.rings = [a - n for a in range(n) if self.periodic[a]]  # the last of them is the halved one
         squared = torch.zeros((), dtype=torch.float64)
@@ -151,7 +153,9 @@ class SpectralGaussian(Prior):
         self.variance: Tensor
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64).expand(self.shape).clone())
         # NaN marks "not fitted yet": a buffer of the right shape, so that a checkpoint loads into a new prior.
-        self.register_buffer("variance", torch.full((self.shape[0], *self.basis.shape), torch.nan, dtype=torch.float64))
+        self.register_buffer(
+            "variance", torch.full((self.shape[0], *self.basis.shape), torch.nan, dtype=torch.float64)
+        )
         if not isinstance(spectrum, (Isotropic, PerMode)):  # these two are made from data only
             self._set([spectrum(self.basis.k, None) for _ in range(self.shape[0])])
 
@@ -187,7 +191,9 @@ class SpectralGaussian(Prior):
         return -0.5 * (quadratic + (logdet + math.log(2 * math.pi) * math.prod(self.shape)).to(x))
 
     def score(self, x: Tensor, like: Batch) -> Tensor:
-        return -self.basis.inverse(self.basis.forward(self._check(x, like) - self.mean.to(x)) / self._variance().to(x))
+        return -self.basis.inverse(
+            self.basis.forward(self._check(x, like) - self.mean.to(x)) / self._variance().to(x)
+        )
 
     def whiten(self, x: Tensor, like: Batch) -> Tensor:
         c = self.basis.forward(self._check(x, like) - self.mean.to(x))
@@ -199,11 +205,15 @@ class SpectralGaussian(Prior):
 
     def _variance(self) -> Tensor:
         if self.variance[0].flatten()[0].isnan():
-            raise ValueError("SpectralGaussian: this spectrum is made from data; call .fit(batch) before using the prior.")
+            raise ValueError(
+                "SpectralGaussian: this spectrum is made from data; call .fit(batch) before using the prior."
+            )
         return self.variance
 
     def _check(self, x: Tensor, like: Batch) -> Tensor:
         event = like.grid("SpectralGaussian")
         if event != self.shape or x.shape[1:] != self.shape:
-            raise ValueError(f"SpectralGaussian: made for samples of shape {self.shape}, got {tuple(x.shape[1:])}.")
+            raise ValueError(
+                f"SpectralGaussian: made for samples of shape {self.shape}, got {tuple(x.shape[1:])}."
+            )
         return x
