@@ -1,0 +1,55 @@
+"""Near-surface air temperature, four times a day: a flow of the anomalies from climatology.
+
+NCEP reanalysis over North America, 2013-14, 25 x 53 points.  The climatology (annual harmonics and hour of day, point by
+point) is fitted on the training blocks; the prior is a Gaussian field whose variance per cosine mode is that of the
+training anomalies.  Samples come back as an xarray Dataset in kelvin, with the file's coordinates and attributes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from scifm import Flow, Prior, Recipe, networks, priors
+from scifm.data import load_dataset
+from scifm.data.transforms import Climatology
+from scifm.priors import spectra
+
+
+def recipe(
+    *,
+    prior: Literal["spectral", "full", "white"] = "spectral",
+    harmonics: int = 3,
+    steps: int = 6000,
+    batch_size: int = 16,
+):
+    """A flow of air temperature.
+
+    prior: a variance per mode, the full covariance of all points, or white noise
+    harmonics: annual, in the climatology
+    steps: of the optimiser
+    batch_size: maps per step
+    """
+    data = load_dataset("ncep_air").ncep_air()
+    anomaly = Climatology(harmonics=harmonics, per="global").fit(data.train)
+    velocity = networks.UNet(1, widths=(32, 64, 96), stem=2)
+    return Recipe(
+        Flow(velocity, _prior(prior, anomaly(data.train)), transform=anomaly),
+        data,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=2e-3,
+        valid_every=500,
+        checkpoint_every=500,
+        valid_samples=16,
+        test_samples=48,
+    )
+
+
+def _prior(name: str, anomalies) -> Prior:
+    shape = anomalies.event
+    modes = priors.SpectralGaussian(shape, periodic=(False, False), spectrum=spectra.PerMode())
+    if name == "spectral":
+        return modes.fit(anomalies)
+    if name == "full":  # shrunk towards the modes, or 1325 points would want more maps than there are
+        return priors.FullGaussian(shape, target=modes).fit(anomalies)
+    return priors.Gaussian()

@@ -1,0 +1,39 @@
+"""Terrain: real elevation maps, a flow from a field prior, in minutes on a laptop and without a download.
+
+The data are 32 x 32 patches of a digital elevation model in whole metres, split by area.  The prior is a Gaussian field
+with the data's spectrum in a cosine basis, so the network starts from maps with the right roughness at every scale and
+learns what is not Gaussian about them.  `--prior white` starts from white noise instead: compare the two.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from scifm import Flow, Recipe, networks, priors
+from scifm.data import load_dataset
+from scifm.data.transforms import Standardise
+
+
+def recipe(*, prior: Literal["spectral", "white"] = "spectral", steps: int = 1500, batch_size: int = 32):
+    """A flow of terrain.
+
+    prior: a Gaussian field with the spectrum of the data, or white noise
+    steps: of the optimiser
+    batch_size: patches per step
+    """
+    data = load_dataset("terrain").terrain()
+    height = Standardise().fit(data.train)
+    shape = data.train.event
+    if prior == "spectral":
+        base = priors.SpectralGaussian(shape).fit(height(data.train))
+    else:
+        base = priors.Gaussian()
+    velocity = networks.UNet(shape[0], widths=(32, 64), stem=2)
+    return Recipe(
+        Flow(velocity, base, transform=height),
+        data,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=2e-3,
+        valid_samples=16,
+    )
