@@ -1,7 +1,7 @@
 """Near-surface air temperature, four times a day: a flow of the anomalies from climatology.
 
-NCEP reanalysis over North America, 2013-14, 25 x 53 points.  The climatology (annual harmonics and hour of day, point by
-point) is fitted on the training blocks; the prior is a Gaussian field whose variance per cosine mode is that of the
+NCEP reanalysis over North America, 2013-14, 25 x 53 points.  The climatology (annual harmonics and hour of day, point
+by point) is fitted on the training blocks; the prior is a Gaussian field whose variance per cosine mode is that of the
 training anomalies.  Samples come back as an xarray Dataset in kelvin, with the file's coordinates and attributes.
 """
 

@@ -81,13 +81,9 @@ class Batch:
                 f"Batch: index must be int64 of shape ({self.x.shape[0]},), one per row of x, got {_describe(index)}."
             )
         if self.size is None:
-            raise ValueError(
-                "Batch: a ragged batch needs size, the number of samples (the last may be empty)."
-            )
+            raise ValueError("Batch: a ragged batch needs size, the number of samples (the last may be empty).")
         if index.numel() and (index.diff() < 0).any():
-            raise ValueError(
-                "Batch: index must be sorted, so that a sample's rows lie together; sort the rows first."
-            )
+            raise ValueError("Batch: index must be sorted, so that a sample's rows lie together; sort the rows first.")
         if index.numel() and not 0 <= int(index[0]) <= int(index[-1]) < self.size:
             raise ValueError(
                 f"Batch: index runs from {int(index[0])} to {int(index[-1])}, outside 0..{self.size - 1} "
@@ -144,9 +140,7 @@ class Batch:
     def grid(self, who: str) -> tuple[int, ...]:
         """Event shape of a dense batch; a ValueError that names `who` when ragged."""
         if self.index is not None:
-            raise ValueError(
-                f"{who} works on dense batches (B, *event); this batch is ragged, with an index per row."
-            )
+            raise ValueError(f"{who} works on dense batches (B, *event); this batch is ragged, with an index per row.")
         return self.event
 
     # -- the four layout operations --------------------------------------------------------------------
@@ -212,9 +206,7 @@ class Batch:
         within = within - (counts[samples].cumsum(0) - counts[samples])[index]
         return starts[samples][index] + within, index
 
-    def _select_edges(
-        self, samples: Tensor, rows: Tensor, index: Tensor, context: dict, nodes: dict
-    ) -> Batch:
+    def _select_edges(self, samples: Tensor, rows: Tensor, index: Tensor, context: dict, nodes: dict) -> Batch:
         assert self.edge_index is not None and self.index is not None
         owner = self.index[self.edge_index[0]]  # sample of each edge
         order = torch.argsort(owner, stable=True)

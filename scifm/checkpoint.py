@@ -37,9 +37,7 @@ class Damaged(ValueError):
     """A checkpoint that is not what was written: cut short or changed."""
 
 
-def save(
-    folder: Path | str, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], keep: int = 2
-) -> Path:
+def save(folder: Path | str, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], keep: int = 2) -> Path:
     """Write one checkpoint atomically and drop all but the newest `keep`.
 
     Args:

@@ -5,8 +5,8 @@
     score    log p1(x1) = log p0(x0) − ∫₀¹ div v dt, along the same curve run backward
 
 In the metric "prior" all of this happens in the prior's whitened coordinates z = C^-½ (x − m): the network sees z and
-learns ż.  For a linear path it is the same process with another loss, in which small scales weigh as much as large ones;
-for likelihoods this decides the matter.  The Jacobians of whitening and colouring cancel along a curve.
+learns ż.  For a linear path it is the same process with another loss, in which small scales weigh as much as large
+ones; for likelihoods this decides the matter.  The Jacobians of whitening and colouring cancel along a curve.
 
 References: Lipman et al. 2023; Albergo and Vanden-Eijnden 2023; Liu et al. 2023; Tong et al. 2024.
 """
@@ -85,7 +85,7 @@ class Flow(nn.Module):
         t = self.times(len(model), generator).to(model.x)
         x_t, u_t = self.path(self._enter(x0, model), self._enter(model.x, model), t, model)
         residual = self.velocity(t, x_t, model.replace(x_t)) - u_t
-        return model.total(residual.square()) / model.dims
+        return model.total(residual.square()) / model.dims.clamp(min=1)
 
     # -- sampling --------------------------------------------------------------------------------------
 

@@ -202,9 +202,7 @@ class Noise:
         return [Batch.join(d) for d in data], [torch.cat(p, 1) if p else None for p in probes]
 
 
-def _score(
-    flow: Flow, batch: Batch, samples: range, noise: Noise, solver: Solver
-) -> tuple[Tensor, Tensor, Tensor]:
+def _score(flow: Flow, batch: Batch, samples: range, noise: Noise, solver: Solver) -> tuple[Tensor, Tensor, Tensor]:
     """log P (n,), its variance from the probes (n,), NaN if unknown, and evaluations (n,), on the CPU in float64."""
     logs, variances, nfe = [], [], torch.zeros(len(samples))
     for data, probes in zip(*noise(batch, samples), strict=True):
@@ -248,9 +246,7 @@ def _probe_stderr(variance: Tensor, scale: Tensor, draws: int) -> float | None:
 
 def _checked(batch: Batch, draws: int, chunk: int, check: int) -> None:
     if len(batch) == 0 or not (batch.dims > 0).all():
-        raise ValueError(
-            "bits_per_dim: expected at least one sample, each with at least one value; got none."
-        )
+        raise ValueError("bits_per_dim: expected at least one sample, each with at least one value; got none.")
     bad = batch.total((~batch.x.isfinite()).double()) > 0
     if bad.any():
         raise ValueError(

@@ -57,9 +57,7 @@ class Linear(Path):
 
     def __post_init__(self) -> None:
         if not 0 <= self.sigma_min < 1:
-            raise ValueError(
-                f"Linear: sigma_min must be in [0, 1), got {self.sigma_min}; usual values are 0 to 0.01."
-            )
+            raise ValueError(f"Linear: sigma_min must be in [0, 1), got {self.sigma_min}; usual values are 0 to 0.01.")
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         lost = 1 - self.sigma_min

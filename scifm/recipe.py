@@ -255,9 +255,7 @@ def _switch(text: str) -> bool:
 def _flags(function: ast.FunctionDef, path: Path) -> Iterable[Flag]:
     arguments = function.args
     if arguments.vararg or arguments.kwarg or arguments.posonlyargs:
-        raise ValueError(
-            f"{path}: recipe(...) takes *args, **kwargs or positional-only ones; flags need names."
-        )
+        raise ValueError(f"{path}: recipe(...) takes *args, **kwargs or positional-only ones; flags need names.")
     texts = dict(re.findall(r"^\s*(\w+):\s+(\S.*)$", ast.get_docstring(function) or "", re.MULTILINE))
     plain = len(arguments.args) - len(arguments.defaults)
     defaults = [None] * plain + list(arguments.defaults) + list(arguments.kw_defaults)

@@ -40,9 +40,7 @@ def radial_spectrum(fields: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     power = (dctn(fields.astype(np.float64), axes=(1, 2), norm="ortho") ** 2).mean(0)
     k = np.hypot(np.arange(height)[:, None] / (2 * height), np.arange(width)[None, :] / (2 * width))
     edges = np.arange(0.5, min(height, width)) / (2 * min(height, width))
-    ring = np.digitize(
-        k.ravel(), edges
-    )  # 0 holds the mean only; the corners beyond the last edge are dropped
+    ring = np.digitize(k.ravel(), edges)  # 0 holds the mean only; the corners beyond the last edge are dropped
     wanted = (ring >= 1) & (ring < len(edges))
     count = np.bincount(ring[wanted], minlength=len(edges))[1:]
     total = np.bincount(ring[wanted], power.ravel()[wanted], minlength=len(edges))[1:]
@@ -103,9 +101,7 @@ def page(run: Run, made: Sequence[Path]) -> Path:
     lines += ["## Settings", "", "| what | value |", "|---|---|"]
     flags = record.get("keywords") or record["flags"]
     lines += [f"| `{k}` | {_cell(v)} |" for k, v in {**flags, **record.get("numbers", {})}.items()]
-    lines += [
-        f"| {k} | {_cell(record.get(k))} |" for k in ("seed", "device", "threads", "parameters", "started")
-    ]
+    lines += [f"| {k} | {_cell(record.get(k))} |" for k in ("seed", "device", "threads", "parameters", "started")]
     lines += ["", "## Versions", "", ", ".join(f"{k} {v}" for k, v in record["versions"].items()), ""]
     if git := record.get("git"):
         lines += [f"scifm at commit {git['commit']}{' with changes' if git['dirty'] else ''}.", ""]

@@ -129,9 +129,7 @@ class Run:
         folder = Path(folder).expanduser()
         path = folder / "run.json"
         if not path.is_file():
-            options = {
-                r.folder.name: str(r.folder) for r in [*Run.all(folder.parent), *Run.all(Path("runs"))]
-            }
+            options = {r.folder.name: str(r.folder) for r in [*Run.all(folder.parent), *Run.all(Path("runs"))]}
             hint = nearest(folder.name, options)
             for name, place in options.items():
                 hint = hint.replace(f"{name!r}", f"{place!r}")
@@ -242,9 +240,7 @@ class Run:
             recipe.flow.load_state_dict(state)
         except RuntimeError as error:
             first = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"the checkpoint of step {step} does not fit {self.folder}/recipe.py: {first}"
-            ) from error
+            raise ValueError(f"the checkpoint of step {step} does not fit {self.folder}/recipe.py: {first}") from error
         recipe.flow.to(device).eval()
         return recipe
 
@@ -331,10 +327,7 @@ def _copy_data(files: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
     for file in files if copy else ():
         with atomic(folder / Path(file).name) as path:
             shutil.copyfile(file, path)
-    return [
-        {"file": str(f), "bytes": size, "copied": copy}
-        for f, size in zip(map(Path, files), sizes, strict=True)
-    ]
+    return [{"file": str(f), "bytes": size, "copied": copy} for f, size in zip(map(Path, files), sizes, strict=True)]
 
 
 def _fcntl() -> Any:

@@ -53,9 +53,7 @@ class Solver:
         if self.method not in METHODS:
             raise ValueError(f"Solver: unknown method {self.method!r}; there are {', '.join(METHODS)}.")
         if self.steps is None and METHODS[self.method].error is None:
-            raise ValueError(
-                f"Solver: {self.method} has no error estimate; give steps=, or use dopri5 or tsit5."
-            )
+            raise ValueError(f"Solver: {self.method} has no error estimate; give steps=, or use dopri5 or tsit5.")
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"Solver: steps must be at least 1, got {self.steps}.")
         if not (self.rtol > 0 and self.atol > 0 and self.max_steps > 0):
@@ -70,9 +68,7 @@ class Solver:
         return replace(self, rtol=self.rtol / 10, atol=self.atol / 10, max_steps=4 * self.max_steps)
 
     def __str__(self) -> str:
-        return f"{self.method} " + (
-            f"{self.steps} steps" if self.steps is not None else f"rtol {self.rtol:g}"
-        )
+        return f"{self.method} " + (f"{self.steps} steps" if self.steps is not None else f"rtol {self.rtol:g}")
 
 
 @dataclass(frozen=True)
@@ -95,9 +91,7 @@ class Solution:
     solver: Solver
 
 
-def integrate(
-    field: Field, x: Tensor, t0: float, t1: float, like: Batch, solver: Solver = Solver()
-) -> Solution:
+def integrate(field: Field, x: Tensor, t0: float, t1: float, like: Batch, solver: Solver = Solver()) -> Solution:
     """Carry x from time t0 to t1, forward or backward.
 
     Args:
@@ -142,9 +136,7 @@ class _State:
         self.t = torch.full((len(like),), t0, dtype=torch.float64, device=x.device)
         self.active = torch.ones_like(self.t, dtype=torch.bool)
         self.dims = like.dims.to(x.device).clamp(min=1).double()
-        self.nfe, self.accepted, self.rejected = (
-            torch.zeros_like(self.t, dtype=torch.long) for _ in range(3)
-        )
+        self.nfe, self.accepted, self.rejected = (torch.zeros_like(self.t, dtype=torch.long) for _ in range(3))
         self.logdet: Tensor | None = None
         self.first: tuple[Tensor, Tensor | None] | None = self.evaluate(self.t, x)
         if self.first[1] is not None:
@@ -196,18 +188,17 @@ class _State:
         self.x = torch.where(rows, step.x, self.x)
         self.t = torch.where(who, t, self.t)
         self.accepted += who
-        if step.logdet is not None:
-            self.logdet = torch.where(who[:, None], step.logdet, self.logdet)
+        self.logdet = _choose(who, step.logdet, self.logdet)
         if not self.tableau.fsal or self.first is None:
             self.first = None  # evaluated when the next step needs it
             return
         # First same as last: the final stage of an accepted step was evaluated exactly at its end.
         v = torch.where(rows, step.last[0], self.first[0])
-        d = None if step.last[1] is None else torch.where(who[:, None], step.last[1], self.first[1])
-        self.first = (v, d)
+        self.first = (v, _choose(who, step.last[1], self.first[1]))
 
     def error(self, step: _Step, solver: Solver) -> Tensor:
         """Error of each sample relative to the tolerance, (B,)."""
+        assert step.error_x is not None
         size = torch.maximum(self.x.abs(), step.x.abs())
         relative = self.like.total((step.error_x / (solver.atol + solver.rtol * size)).square().double())
         error = (relative / self.dims).sqrt()
@@ -266,9 +257,7 @@ def _adaptive(state: _State, t1: float, solver: Solver) -> None:
         if not state.active.any():
             return
         safe = error.clamp(1e-10, 1e10)
-        factor = 0.9 * torch.where(
-            good, safe.pow(-0.7 / order) * previous.pow(0.4 / order), safe.pow(-1 / order)
-        )
+        factor = 0.9 * torch.where(good, safe.pow(-0.7 / order) * previous.pow(0.4 / order), safe.pow(-1 / order))
         factor = factor.clamp(0.2, 10.0)
         factor = torch.where(refused & good, factor.clamp(max=1.0), factor)
         previous = torch.where(good, safe.clamp(min=1e-4), previous)
@@ -284,8 +273,8 @@ def _give_up(state: _State, who: Tensor, why: str) -> None:
     first = int(who.nonzero()[0])
     raise SolverError(
         f"integrate: {why}; sample(s) {_some(who)} did not finish, the first is at t={float(state.t[first]):.4g} after "
-        f"{int(state.accepted[first])} accepted and {int(state.rejected[first])} rejected steps. Usually the velocity is "
-        "steep or hardly trained there: loosen rtol and atol, raise max_steps, use fixed steps "
+        f"{int(state.accepted[first])} accepted and {int(state.rejected[first])} rejected steps. Usually the velocity "
+        "is steep or hardly trained there: loosen rtol and atol, raise max_steps, use fixed steps "
         '(Solver("rk4", steps=100)), or convert to float64 where the tolerance is near the rounding of float32.'
     )
 
@@ -297,6 +286,11 @@ def _combine(weights: tuple[float, ...], stages: list) -> Tensor:
         if w != 0:
             total = w * stage if total is None else torch.add(total, stage, alpha=w)
     return torch.zeros_like(stages[0]) if total is None else total
+
+
+def _choose(who: Tensor, new: Tensor | None, old: Tensor | None) -> Tensor | None:
+    """Columns (B, K) of `new` for the samples `who`, of `old` for the others; None where nothing is counted."""
+    return None if new is None or old is None else torch.where(who[:, None], new, old)
 
 
 def _some(who: Tensor) -> str:

@@ -131,11 +131,7 @@ def _normalised(prior: Prior, like: Batch, samples: int, seed: int) -> None:
         log_ratio = prior.log_prob(points, wide) - log_q
         ratio = (-log_ratio if own else log_ratio).exp()
         mean_ratio, error = float(ratio.mean()), float(ratio.std() / math.sqrt(samples))
-        law = (
-            "samples do not follow log_prob: E_p[q/p]"
-            if own
-            else "the density does not integrate to one: E_q[p/q]"
-        )
+        law = "samples do not follow log_prob: E_p[q/p]" if own else "the density does not integrate to one: E_q[p/q]"
         _say(
             abs(mean_ratio - 1) < 5 * error + 0.02,
             f"Prior: {law} = {mean_ratio:.3f} ± {error:.3f}, expected 1. "
@@ -151,8 +147,7 @@ def _moments(prior: Prior, x: Tensor, wide: Batch) -> None:
     dims = float(prior.dims(wide).double().mean())
     _say(
         abs(mean + dims) < 5 * error + 1e-6 * dims,
-        f"Prior: E[x·score] = {mean:.3f} ± {error:.3f}, expected {-dims:g}: "
-        "sample and log_prob disagree in scale.",
+        f"Prior: E[x·score] = {mean:.3f} ± {error:.3f}, expected {-dims:g}: sample and log_prob disagree in scale.",
     )
     if prior.metric == "prior" or type(prior).whiten is not Prior.whiten:
         # Only here can a wrong constant be seen: log p(x) − log N(whiten x) must be the log-determinant of whitening.
@@ -203,17 +198,11 @@ def check_path(path: Path, like: Batch, seed: int = 0) -> None:
     for b in range(len(like)):
         rows = torch.tensor([b])
         for whole, alone in zip(together, at(float(t[b])), strict=True):
-            gap = (
-                float((like.stack(whole, rows) - like.stack(alone, rows)).abs().max())
-                if like.dims[b]
-                else 0.0
-            )
+            gap = float((like.stack(whole, rows) - like.stack(alone, rows)).abs().max()) if like.dims[b] else 0.0
             _say(gap < 1e-12, f"Path: sample {b} does not follow its own time t[{b}] (off by {gap:.2g}).")
 
 
-def check_coupling(
-    coupling: Callable[..., Tensor], batch: Batch, prior: Prior | None = None, seed: int = 0
-) -> None:
+def check_coupling(coupling: Callable[..., Tensor], batch: Batch, prior: Prior | None = None, seed: int = 0) -> None:
     """Whether a coupling only re-pairs: each draw used once, never across sizes or conditions, seeded, x1 untouched.
 
     Raises:
@@ -283,9 +272,7 @@ def _permutes(velocity: nn.Module, batch: Batch, t: Tensor, seed: int) -> None:
     order = torch.randperm(part.x.shape[0], generator=_generator(seed)).to(part.x.device)
     nodes = {k: v[order] for k, v in part.nodes.items()}
     moved = Batch(part.x[order], part.index, 1, part.context, nodes)
-    gap = float(
-        (velocity(t[b : b + 1], moved.x, moved) - velocity(t[b : b + 1], part.x, part)[order]).abs().max()
-    )
+    gap = float((velocity(t[b : b + 1], moved.x, moved) - velocity(t[b : b + 1], part.x, part)[order]).abs().max())
     _say(gap < 1e-4, f"Velocity: reordering the rows does not reorder the answer (off by {gap:.2g}).")
 
 

@@ -91,9 +91,7 @@ class Hutchinson:
 
     def __post_init__(self) -> None:
         if self.probes < 1 or self.kind not in ("rademacher", "gaussian"):
-            raise ValueError(
-                f'Hutchinson: expected probes >= 1 and kind "rademacher" or "gaussian", got {self}.'
-            )
+            raise ValueError(f'Hutchinson: expected probes >= 1 and kind "rademacher" or "gaussian", got {self}.')
 
     def draw(self, like: Batch, generator: torch.Generator | None = None) -> Tensor | None:
         noise = torch.stack([like.randn(generator) for _ in range(self.probes)])
@@ -103,17 +101,13 @@ class Hutchinson:
         self, velocity: Velocity, t: Tensor, x: Tensor, batch: Batch, probes: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         if probes is None or probes.shape[1:] != x.shape:
-            raise ValueError(
-                "Hutchinson: draw the probes once per solve with .draw(like, generator) and pass them."
-            )
+            raise ValueError("Hutchinson: draw the probes once per solve with .draw(like, generator) and pass them.")
         x, v = _forward(velocity, t, x, batch)
         columns = [v.new_zeros(len(batch))] * len(probes)
         if v.requires_grad:
             # A loop, not a block: vectorising two or three backward passes of a large network gains nothing.
             for k, probe in enumerate(probes):
-                (gradient,) = torch.autograd.grad(
-                    v, x, probe, retain_graph=k + 1 < len(probes), allow_unused=True
-                )
+                (gradient,) = torch.autograd.grad(v, x, probe, retain_graph=k + 1 < len(probes), allow_unused=True)
                 if gradient is not None:
                     columns[k] = batch.total(gradient * probe)
         return v.detach(), torch.stack(columns, 1)

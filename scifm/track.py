@@ -75,9 +75,7 @@ class Nothing(Tracker):
     def close(self, status: str = "FINISHED") -> None: ...
 
 
-def open_tracker(
-    kind: str, experiment: str, run_name: str, folder: Path | str, run_id: str | None = None
-) -> Tracker:
+def open_tracker(kind: str, experiment: str, run_name: str, folder: Path | str, run_id: str | None = None) -> Tracker:
     """A tracker for a run.
 
     Args:
@@ -99,9 +97,7 @@ class _Notes:
     """What waits to be sent."""
 
     params: dict[str, Any] = field(default_factory=dict)
-    metrics: list[tuple[str, float, int, int]] = field(
-        default_factory=list
-    )  # name, value, milliseconds, step
+    metrics: list[tuple[str, float, int, int]] = field(default_factory=list)  # name, value, milliseconds, step
     artifacts: list[Path] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -258,9 +254,7 @@ class Mlflow(Tracker):
         if found is None:
             where = None
             if self.uri.startswith("sqlite:"):
-                place = (
-                    self.folder.resolve().parent / "artifacts" / urllib.parse.quote(self.experiment, safe="")
-                )
+                place = self.folder.resolve().parent / "artifacts" / urllib.parse.quote(self.experiment, safe="")
                 where = place.as_uri()
             try:
                 return client.create_experiment(self.experiment, artifact_location=where)

@@ -196,9 +196,7 @@ def _save(
     checkpoint.save(folder / "checkpoints", step, tensors, {"optimiser": meta, "seed": seed})
 
 
-def _restore(
-    folder: Path, flow: Flow, ema: Flow, optimiser: torch.optim.Optimizer, generator: torch.Generator
-) -> int:
+def _restore(folder: Path, flow: Flow, ema: Flow, optimiser: torch.optim.Optimizer, generator: torch.Generator) -> int:
     tensors, meta, step = checkpoint.load(folder / "checkpoints")
 
     def part(name: str) -> dict[str, Tensor]:
@@ -246,6 +244,4 @@ def _interruptions() -> Iterator[threading.Event]:
 def _bar(total: int, initial: int, progress: bool) -> Any:
     from tqdm import tqdm
 
-    return tqdm(
-        total=total, initial=initial, disable=not progress, unit="step", desc="train", dynamic_ncols=True
-    )
+    return tqdm(total=total, initial=initial, disable=not progress, unit="step", desc="train", dynamic_ncols=True)

@@ -63,9 +63,7 @@ def draw(
         progress: called with the number of samples done after each chunk.
     """
     if number < 1 or chunk < 1:
-        raise ValueError(
-            f"sample: the number of samples and the chunk must be at least 1, got {number}, {chunk}."
-        )
+        raise ValueError(f"sample: the number of samples and the chunk must be at least 1, got {number}, {chunk}.")
     recipe.flow.to(device).eval()
     test, done = recipe.data.test, []
     for first in range(0, number, chunk):
@@ -92,16 +90,12 @@ def output(path: Path, data: Data, overwrite: bool = False) -> Path:
     if not path.suffix:
         path = path.with_suffix(wanted[0])
     if path.suffix not in wanted:
-        raise ValueError(
-            f"samples of {data.name} are written to {' or '.join(wanted)} files, got {path.name!r}."
-        )
+        raise ValueError(f"samples of {data.name} are written to {' or '.join(wanted)} files, got {path.name!r}.")
     refuse_existing(path, overwrite)
     return path
 
 
-def write_samples(
-    batch: Batch, data: Data, path: Path, about: Mapping[str, Any], overwrite: bool = False
-) -> Path:
+def write_samples(batch: Batch, data: Data, path: Path, about: Mapping[str, Any], overwrite: bool = False) -> Path:
     """Write samples as netCDF where the data set exports them to xarray, else as .npz without pickles.
 
     Args:

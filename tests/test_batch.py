@@ -38,7 +38,7 @@ def test_total_spread_split_and_dims_agree_with_loops(batch):
     assert batch.dims.tolist() == [p.numel() for p in parts] and batch.dims.dtype == batch.x.dtype
     assert torch.allclose(batch.total(batch.x), torch.stack([p.sum() for p in parts]))
     value = torch.arange(1.0, len(batch) + 1, dtype=torch.float64)
-    spread = batch.replace((batch.x * 0 + batch.spread(value)))
+    spread = batch.replace(batch.x * 0 + batch.spread(value))
     for number, part in enumerate(spread.split()):
         assert (part == number + 1).all()
 

@@ -21,6 +21,4 @@ def test_examples_of(name):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         result = doctest.testmod(module, optionflags=flags, extraglobs={"torch": torch})
-    assert result.failed == 0, (
-        f"{result.failed} of {result.attempted} examples of {name} fail; see the output above"
-    )
+    assert result.failed == 0, f"{result.failed} of {result.attempted} examples of {name} fail; see the output above"

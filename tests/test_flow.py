@@ -256,8 +256,12 @@ def test_training_a_linear_network_finds_the_oracle():
             return self.map(x)
 
     t0 = 0.4
-    flow = Flow(Affine(), FullGaussian((2,), m0, C0), metric="plain",
-                times=lambda n, g=None: torch.full((n,), t0, dtype=torch.float64))
+    flow = Flow(
+        Affine(),
+        FullGaussian((2,), m0, C0),
+        metric="plain",
+        times=lambda n, g=None: torch.full((n,), t0, dtype=torch.float64),
+    )
     g = torch.Generator().manual_seed(0)
     data = FullGaussian((2,), m1, C1)
     optimiser = torch.optim.Adam(flow.parameters(), 0.02)

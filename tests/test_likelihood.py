@@ -103,7 +103,9 @@ class Net(nn.Module):
 
 
 def data(n=20, size=5):
-    return Batch(torch.randn(n, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).round(decimals=1))
+    return Batch(
+        torch.randn(n, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).round(decimals=1)
+    )
 
 
 @pytest.mark.parametrize("trace", [Exact(), Hutchinson(2)])
@@ -156,7 +158,9 @@ def test_the_probes_error_is_the_spread_over_probes():
     solver = Solver("rk4", steps=8)
     exact = bits_per_dim(flow, batch, trace=Exact(), solver=solver)
     noisy = [
-        bits_per_dim(flow, batch, trace=Hutchinson(4), solver=solver, check=0, generator=torch.Generator().manual_seed(s))
+        bits_per_dim(
+            flow, batch, trace=Hutchinson(4), solver=solver, check=0, generator=torch.Generator().manual_seed(s)
+        )
         for s in range(30)
     ]
     values = torch.tensor([r.value for r in noisy])
@@ -213,7 +217,18 @@ def test_the_result_prints_as_one_line_with_everything():
     result = flow.bits_per_dim(data(), delta=0.1, trace=Hutchinson(2), baselines=ladder)
     line = str(result)
     assert "\n" not in line
-    for word in ("±", "bits/dim", "20 samples", "2 probe(s)", "δ 0.1", "dopri5", "nfe", "prior", "white", "best Gaussian"):
+    for word in (
+        "±",
+        "bits/dim",
+        "20 samples",
+        "2 probe(s)",
+        "δ 0.1",
+        "dopri5",
+        "nfe",
+        "prior",
+        "white",
+        "best Gaussian",
+    ):
         assert word in line, word
     assert set(result.to_dict()) >= {"value", "stderr", "solver_error", "delta", "baselines", "nfe"}
 

@@ -82,9 +82,7 @@ def test_a_sample_does_not_see_its_batch_mates(make, data):
     whole = batch.replace(network(t, batch.x, batch))
     for b in range(len(batch)):
         alone = batch.select([b])
-        torch.testing.assert_close(
-            network(t[b : b + 1], alone.x, alone), whole.select([b]).x, rtol=0, atol=1e-12
-        )
+        torch.testing.assert_close(network(t[b : b + 1], alone.x, alone), whole.select([b]).x, rtol=0, atol=1e-12)
     loud = batch.select([0, 1])
     mate = loud.select([1])
     loud = Batch.join([loud.select([0]), mate.replace(1e6 * mate.x)])
@@ -233,9 +231,7 @@ def test_time_features_are_sines_and_cosines_in_the_precision_of_time():
     waves = SinusoidalTime(8, fastest=64.0)
     t = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
     expected = t[:, None] * torch.tensor([1.0, 4.0, 16.0, 64.0], dtype=torch.float64)
-    torch.testing.assert_close(
-        waves(t), torch.cat([expected.sin(), expected.cos()], 1), rtol=1e-12, atol=1e-12
-    )
+    torch.testing.assert_close(waves(t), torch.cat([expected.sin(), expected.cos()], 1), rtol=1e-12, atol=1e-12)
     assert waves(t.float()).dtype == torch.float32
 
 

@@ -78,8 +78,10 @@ def test_dct_matrix_is_orthonormal():
         assert torch.allclose(dct_matrix(n) @ dct_matrix(n).T, torch.eye(n, dtype=torch.float64), atol=1e-14)
 
 
-@pytest.mark.parametrize("make", [lambda v: spectra.White(v), lambda v: spectra.Matern(3.0, 1.5, v, 0.01),
-                                  lambda v: spectra.PowerLaw(3.0, 0.01, v)])
+@pytest.mark.parametrize(
+    "make",
+    [lambda v: spectra.White(v), lambda v: spectra.Matern(3.0, 1.5, v, 0.01), lambda v: spectra.PowerLaw(3.0, 0.01, v)],
+)
 @pytest.mark.parametrize("periodic", [True, False])
 def test_the_mean_of_a_spectrum_is_the_variance_of_a_value(make, periodic):
     prior = SpectralGaussian((1, 9, 8), periodic, make(2.5))
@@ -253,7 +255,10 @@ def test_wrong_scale_is_caught_in_many_dimensions_too():
         (lambda: SpectralGaussian((8,)), r"\(channels, \*grid\)"),
         (lambda: SpectralGaussian((1, 8, 8), (True,)), "one periodic flag per axis"),
         (lambda: SpectralGaussian((1, 8, 8)).sample(Batch(torch.zeros(1, 1, 8, 8))), "call .fit"),
-        (lambda: SpectralGaussian((1, 4, 4), spectrum=spectra.White()).sample(Batch(torch.zeros(1, 1, 4, 5))), "made for"),
+        (
+            lambda: SpectralGaussian((1, 4, 4), spectrum=spectra.White()).sample(Batch(torch.zeros(1, 1, 4, 5))),
+            "made for",
+        ),
         (lambda: SpectralGaussian((1, 4, 4)).fit(Batch(torch.full((3, 1, 4, 4), torch.nan))), "finite fields"),
         (lambda: SpectralGaussian((1, 4, 4)).fit(Batch(torch.zeros(3, 1, 4, 4))), "no variance"),
         (lambda: SpectralGaussian((1, 2), spectrum=spectra.White()).sample(ragged()), "ragged"),

@@ -141,7 +141,9 @@ def test_an_empty_interval_and_an_empty_batch_change_nothing():
 
 def test_the_step_cap_says_where_it_stopped_and_what_to_do():
     with pytest.raises(SolverError, match=r"5 steps were not enough.*t=.*raise max_steps"):
-        integrate(stiff, torch.full((2, 3), 500.0, dtype=torch.float64), 0, 1, Batch(torch.zeros(2, 3)), Solver(max_steps=5))
+        integrate(
+            stiff, torch.full((2, 3), 500.0, dtype=torch.float64), 0, 1, Batch(torch.zeros(2, 3)), Solver(max_steps=5)
+        )
 
 
 def test_a_velocity_that_blows_up_ends_in_an_error_not_in_a_loop():
@@ -170,9 +172,7 @@ def test_trace_and_solver_together_give_the_jacobian():
         return integrate(lambda t, z: (velocity(t, z, batch), None), y, 0, 1, batch, Solver("rk4", steps=50)).x
 
     batch = Batch(x)
-    solution = integrate(
-        lambda t, z: field(velocity, t, z, batch, None), x, 0, 1, batch, Solver(rtol=1e-9, atol=1e-9)
-    )
+    solution = integrate(lambda t, z: field(velocity, t, z, batch, None), x, 0, 1, batch, Solver(rtol=1e-9, atol=1e-9))
     for b in range(3):
         jacobian = torch.autograd.functional.jacobian(carry, x[b : b + 1]).reshape(2, 2)
         assert abs(float(torch.linalg.slogdet(jacobian)[1]) - float(solution.logdet[b])) < 1e-5

@@ -87,7 +87,8 @@ def test_works_without_gradients_around_it_and_for_constant_velocities():
         still = trace(lambda t, x, b: torch.ones_like(x), torch.zeros(4), batch.x, batch, trace.draw(batch))[1]
         assert (still == 0).all()
         weight = torch.ones(3, dtype=torch.float64, requires_grad=True)  # a network that ignores x
-        still = trace(lambda t, x, b: weight.expand_as(x) * 2, torch.zeros(4), batch.x, batch, trace.draw(batch))[1]
+        blind = lambda t, x, b, w=weight: w.expand_as(x) * 2  # noqa: E731
+        still = trace(blind, torch.zeros(4), batch.x, batch, trace.draw(batch))[1]
         assert (still == 0).all()
 
 

@@ -126,9 +126,7 @@ needs_no_gpu = pytest.mark.skipif(
 def test_first_call_sets_up_in_order_and_forwards(checkout):
     code, out, err = checkout.call("train", "a recipe.py", "--name", "*", "")
     assert code == 0, err
-    assert (
-        out == f"scifm in {checkout.home}: <train> <a recipe.py> <--name> <*> <>\n"
-    )  # nothing else on stdout
+    assert out == f"scifm in {checkout.home}: <train> <a recipe.py> <--name> <*> <>\n"  # nothing else on stdout
     log = checkout.log()
     assert log[0].startswith("venv ") and "--upgrade pip" in log[1]
     assert log[-1].split()[-2:] == ["-e", "."]
@@ -149,9 +147,7 @@ def test_second_call_runs_nothing_and_says_nothing(checkout):
 def test_cpu_torch_is_looked_for_briefly_and_pip_takes_over_when_it_is_out_of_reach(checkout):
     checkout.call()
     uv = [line for line in checkout.log() if line.startswith("uv ")]
-    assert ["--dry-run" in line for line in uv] == [True, False] and all(
-        "--torch-backend=cpu" in line for line in uv
-    )
+    assert ["--dry-run" in line for line in uv] == [True, False] and all("--torch-backend=cpu" in line for line in uv)
     shutil.rmtree(checkout.home / ".venv")
     checkout.set("fail-uv")
     code, _, err = checkout.call()

@@ -55,12 +55,16 @@ def read() -> tuple[torch.Tensor, Path]:
 
     path = Path(str(cbook.get_sample_data("jacksboro_fault_dem.npz", asfileobj=False)))
     if not path.is_file():
-        raise FileNotFoundError(f"terrain: matplotlib's sample data are not installed ({path}); install matplotlib again.")
+        raise FileNotFoundError(
+            f"terrain: matplotlib's sample data are not installed ({path}); install matplotlib again."
+        )
     with np.load(path, allow_pickle=False) as file:
         elevation = file["elevation"].astype("<i2")
     found = hashlib.sha256(elevation.tobytes()).hexdigest()
     if elevation.shape != SHAPE or found != ELEVATION_SHA256:
-        raise FileNotFoundError(f"terrain: {path} is not the expected grid (sha256 {found[:12]}); install matplotlib again.")
+        raise FileNotFoundError(
+            f"terrain: {path} is not the expected grid (sha256 {found[:12]}); install matplotlib again."
+        )
     return torch.from_numpy(elevation.astype("f4")), path
 
 

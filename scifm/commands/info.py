@@ -37,8 +37,7 @@ def command(words: Sequence[str]) -> int:
 def _about(run: Run) -> dict[str, Any]:
     record, metrics = run.record, run.metrics
     rows = {
-        k: record.get(k)
-        for k in ("recipe", "source", "flags", "seed", "device", "threads", "parameters", "started")
+        k: record.get(k) for k in ("recipe", "source", "flags", "seed", "device", "threads", "parameters", "started")
     }
     rows |= {
         "status": run.status,

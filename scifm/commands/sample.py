@@ -14,12 +14,8 @@ __all__ = ["command"]
 def command(words: Sequence[str]) -> int:
     """`scifm sample RUN`."""
     parser = run_parser("sample", "Draw samples from a trained run, with the conditions of its test split.")
-    parser.add_argument(
-        "-n", "--number", type=positive, default=64, metavar="INT", help="how many (default 64)"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help=".nc or .npz (default in the run's folder)"
-    )
+    parser.add_argument("-n", "--number", type=positive, default=64, metavar="INT", help="how many (default 64)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=".nc or .npz (default in the run's folder)")
     flow_flags(parser)
     found = parser.understand(words)
     run = Run.open(found.run)

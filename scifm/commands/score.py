@@ -13,22 +13,14 @@ __all__ = ["command"]
 
 def command(words: Sequence[str]) -> int:
     """`scifm score RUN`."""
-    parser = run_parser(
-        "score", "Likelihood of held-out data in bits per dimension, beside Gaussian baselines."
-    )
+    parser = run_parser("score", "Likelihood of held-out data in bits per dimension, beside Gaussian baselines.")
     parser.add_argument("--split", choices=("test", "valid", "train"), default="test", help="default test")
-    parser.add_argument(
-        "-n", "--samples", type=positive, metavar="INT", help="how many (default: the recipe's)"
-    )
-    parser.add_argument(
-        "--draws", type=positive, metavar="INT", help="dequantisation draws (default: the recipe's)"
-    )
+    parser.add_argument("-n", "--samples", type=positive, metavar="INT", help="how many (default: the recipe's)")
+    parser.add_argument("--draws", type=positive, metavar="INT", help="dequantisation draws (default: the recipe's)")
     trace = parser.add_mutually_exclusive_group()
     trace.add_argument("--probes", type=positive, metavar="INT", help="Hutchinson probes")
     trace.add_argument("--exact", action="store_true", help="exact trace")
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="JSON file (default score.json of the run)"
-    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="JSON file (default score.json of the run)")
     flow_flags(parser)
     found = parser.understand(words)
     run = Run.open(found.run)

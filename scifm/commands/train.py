@@ -32,9 +32,7 @@ def command(words: Sequence[str]) -> int:
     file = _recipe_file(parser, first.recipe, rest)
     reserved = {action.dest for action in parser._actions}
     if taken := [f.name for f in file.flags if f.name in reserved]:
-        raise WrongUse(
-            f"{file.path}: the keyword {taken[0]!r} is a flag of `scifm train`; rename it in the recipe."
-        )
+        raise WrongUse(f"{file.path}: the keyword {taken[0]!r} is a flag of `scifm train`; rename it in the recipe.")
     group = parser.add_argument_group(f"flags of {file.name}", file.doc.splitlines()[0] if file.doc else None)
     for flag in file.flags:
         flag.add_to(group)
@@ -47,20 +45,12 @@ def command(words: Sequence[str]) -> int:
 
 def _train_parser(help: bool = True) -> Parser:
     parser = Parser("train", "Train a recipe, then sample, score and report it.", add_help=help)
-    parser.add_argument(
-        "recipe", nargs="?", metavar="RECIPE", help="a Python file, or one of `scifm list recipes`"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="new folder (default runs/<recipe>-<number>)"
-    )
-    parser.add_argument(
-        "--seed", type=whole, metavar="INT", help="decides weights, data order and noise (default 0)"
-    )
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a Python file, or one of `scifm list recipes`")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="new folder (default runs/<recipe>-<number>)")
+    parser.add_argument("--seed", type=whole, metavar="INT", help="decides weights, data order and noise (default 0)")
     machine_flags(parser)
     parser.add_argument("--track", choices=("mlflow", "none"), default="mlflow", help="default mlflow")
-    parser.add_argument(
-        "--resume", type=Path, metavar="RUN", help="go on with a run that was stopped, bit for bit"
-    )
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was stopped, bit for bit")
     return parser
 
 
@@ -102,14 +92,10 @@ def _train(file: RecipeFile, given: dict[str, Any], found: dict[str, Any]) -> in
 def _resume(parser: Parser, words: Sequence[str]) -> int:
     found = parser.understand(words)
     if found.recipe is not None or found.out is not None or found.seed is not None:
-        parser.error(
-            "--resume takes the recipe, its flags, the seed and the folder from the run; leave them out."
-        )
+        parser.error("--resume takes the recipe, its flags, the seed and the folder from the run; leave them out.")
     run = Run.open(found.resume)
     if run.status == "finished":
-        raise WrongUse(
-            f"{run.folder} is finished, there is nothing to resume; `scifm score {run.folder}` scores it."
-        )
+        raise WrongUse(f"{run.folder} is finished, there is nothing to resume; `scifm score {run.folder}` scores it.")
     if run.status == "running":
         raise WrongUse(f"{run.folder} is being trained by another process.")
     from scifm import checkpoint
@@ -175,15 +161,11 @@ def _finish(run: Run, recipe: Recipe, device: str, tracker: Tracker) -> None:
     if run.samples is None:
         with bar("sample", number) as shown:
             batch = verbs.draw(recipe, number, seed=seed, device=device, progress=shown.update)
-        verbs.write_samples(
-            batch, recipe.data, run.folder / "samples", {"seed": seed, "recipe": run.record["recipe"]}
-        )
+        verbs.write_samples(batch, recipe.data, run.folder / "samples", {"seed": seed, "recipe": run.record["recipe"]})
     if run.score is None:
         with bar("score", min(number, len(recipe.data.test))) as shown:
             result = verbs.score(recipe, seed=seed, device=device, progress=shown.update)
-        verbs.write_score(
-            run.folder / "score.json", result, split="test", seed=seed, step=recipe.steps, weights="ema"
-        )
+        verbs.write_score(run.folder / "score.json", result, split="test", seed=seed, step=recipe.steps, weights="ema")
     _publish(run, tracker, recipe.steps)
     print(f"\n{run.score['line'].replace(' | ', chr(10) + '  ')}")  # type: ignore[index]
     made = draw_report(run, recipe)

@@ -69,12 +69,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def machine_flags(parser: Parser) -> None:
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 (default auto)"
-    )
-    parser.add_argument(
-        "--threads", type=positive, metavar="INT", help="CPU threads (default: torch's choice)"
-    )
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 (default auto)")
+    parser.add_argument("--threads", type=positive, metavar="INT", help="CPU threads (default: torch's choice)")
 
 
 def run_parser(command: str, description: str) -> Parser:
@@ -87,12 +83,8 @@ def run_parser(command: str, description: str) -> Parser:
 
 def flow_flags(parser: Parser) -> None:
     parser.add_argument("--seed", type=whole, metavar="INT", help="default: the run's")
-    parser.add_argument(
-        "--weights", choices=("ema", "model"), default="ema", help="averaged or last (default ema)"
-    )
-    parser.add_argument(
-        "--chunk", type=positive, default=64, metavar="INT", help="samples at a time (default 64)"
-    )
+    parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="averaged or last (default ema)")
+    parser.add_argument("--chunk", type=positive, default=64, metavar="INT", help="samples at a time (default 64)")
     parser.add_argument(
         "--method", default="dopri5", metavar="NAME", help="dopri5, tsit5, rk4, heun, ... (default dopri5)"
     )

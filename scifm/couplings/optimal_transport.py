@@ -63,9 +63,7 @@ class OptimalTransport:
             # Centring changes no assignment and keeps float32 products from cancelling.
             cost = -((a - a.mean(0)) @ (b - b.mean(0)).T)
             if not cost.isfinite().all():
-                raise ValueError(
-                    "OptimalTransport: data or prior draws are not finite (NaN or infinity in the batch)."
-                )
+                raise ValueError("OptimalTransport: data or prior draws are not finite (NaN or infinity in the batch).")
             _, order = linear_sum_assignment(cost.detach().cpu().numpy())
             paired = batch.place(paired, samples, b[torch.as_tensor(order, device=b.device)])
         return paired

@@ -22,9 +22,7 @@ def from_pyg(data: Any, x: str = "pos") -> Batch:
     if not hasattr(data, "batch") or data.batch is None:
         data = PygBatch.from_data_list([data])
     if x not in data:
-        raise ValueError(
-            f"from_pyg: no field {x!r} to flow; the data hold {sorted(data.keys())}. Name one by x=."
-        )
+        raise ValueError(f"from_pyg: no field {x!r} to flow; the data hold {sorted(data.keys())}. Name one by x=.")
     rows, graphs = data[x].shape[0], int(data.num_graphs)
     edge_index = data.get("edge_index")
     context, nodes, edges = {}, {}, {}

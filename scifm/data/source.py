@@ -44,13 +44,11 @@ class Data:
         for split in ("train", "valid", "test"):
             batch: Batch = getattr(self, split)
             if len(batch) == 0:
-                raise ValueError(
-                    f"Data {self.name!r}: the {split} split is empty; choose other blocks or more data."
-                )
+                raise ValueError(f"Data {self.name!r}: the {split} split is empty; choose other blocks or more data.")
             x = batch.x
             if not x.is_floating_point():
                 raise ValueError(
-                    f"Data {self.name!r}: {split} holds {x.dtype}; convert to a float type and give delta=1 for integers."
+                    f"Data {self.name!r}: {split} holds {x.dtype}; convert to floats, with delta=1 for integers."
                 )
             bad = batch.total((~x.isfinite()).double()) > 0
             if bad.any():
@@ -64,6 +62,4 @@ class Data:
                     f"train is {first.dtype} {tuple(first.shape[1:])}."
                 )
         if self.delta is not None and not 0 < self.delta < float("inf"):
-            raise ValueError(
-                f"Data {self.name!r}: delta must be positive, got {self.delta}; None for continuous data."
-            )
+            raise ValueError(f"Data {self.name!r}: delta must be positive, got {self.delta}; None for continuous data.")

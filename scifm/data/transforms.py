@@ -81,9 +81,7 @@ class Affine(Transform):
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
         finite = self.shift.isfinite().all() and self.scale.isfinite().all()
         if not finite or (self.scale == 0).any():
-            raise ValueError(
-                f"Affine: shift must be finite and scale finite and not zero, got {shift} and {scale}."
-            )
+            raise ValueError(f"Affine: shift must be finite and scale finite and not zero, got {shift} and {scale}.")
 
     def forward(self, batch: Batch) -> Batch:
         return batch.replace((batch.x + self.shift.to(batch.x)) * self.scale.to(batch.x))
@@ -162,9 +160,7 @@ class Climatology(Transform):
         if per not in ("point", "global"):
             raise ValueError(f'Climatology: per must be "point" or "global", got {per!r}.')
         if harmonics < 1 or len(hours) < 1:
-            raise ValueError(
-                f"Climatology: expected at least one harmonic and one hour, got {harmonics} and {hours}."
-            )
+            raise ValueError(f"Climatology: expected at least one harmonic and one hour, got {harmonics} and {hours}.")
         self.harmonics, self.hours, self.per = harmonics, tuple(hours), per
         self.coefficients: Tensor
         self.std: Tensor
@@ -276,9 +272,7 @@ class Log(Transform):
 
     def _positive(self, batch: Batch) -> Tensor:
         if not (batch.x > 0).all():
-            raise ValueError(
-                f"Log: data must be positive, the smallest is {float(batch.x.min()):g}; shift them first."
-            )
+            raise ValueError(f"Log: data must be positive, the smallest is {float(batch.x.min()):g}; shift them first.")
         return batch.x
 
 
@@ -289,9 +283,7 @@ class Chain(Transform):
         super().__init__()
         for number, transform in enumerate(transforms):
             if not isinstance(transform, Transform):
-                raise TypeError(
-                    f"Chain: argument {number + 1} must be a Transform, got {type(transform).__name__}."
-                )
+                raise TypeError(f"Chain: argument {number + 1} must be a Transform, got {type(transform).__name__}.")
         self.transforms = nn.ModuleList(transforms)
 
     def fit(self, batch: Batch) -> Chain:

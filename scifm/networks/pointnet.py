@@ -43,8 +43,7 @@ class PointNet(nn.Module):
         widths = [dim, *check_sizes("PointNet", "hidden", tuple(hidden))]
         self.embed = SinusoidalTime(time_width)
         self.layers = nn.ModuleList(
-            _SetLayer(before, after, time_width)
-            for before, after in zip(widths[:-1], widths[1:], strict=True)
+            _SetLayer(before, after, time_width) for before, after in zip(widths[:-1], widths[1:], strict=True)
         )
         self.head = nn.Linear(widths[-1], dim)
         nn.init.zeros_(self.head.weight)
@@ -52,9 +51,7 @@ class PointNet(nn.Module):
 
     def forward(self, t: Tensor, x: Tensor, batch: Batch) -> Tensor:
         if batch.event != (self.dim,):
-            raise ValueError(
-                f"PointNet: made for rows of {self.dim} numbers, got rows of shape {batch.event}."
-            )
+            raise ValueError(f"PointNet: made for rows of {self.dim} numbers, got rows of shape {batch.event}.")
         check_times("PointNet", t, len(batch))
         waves = self.embed(batch.spread(t.to(x)).reshape(-1))
         h = x

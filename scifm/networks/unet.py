@@ -187,8 +187,7 @@ class _Conv(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         # the mirror image of a single point is that point, which F.pad refuses to see
         modes = [
-            "replicate" if m == "reflect" and n == 1 else m
-            for m, n in zip(self.padding, h.shape[2:], strict=True)
+            "replicate" if m == "reflect" and n == 1 else m for m, n in zip(self.padding, h.shape[2:], strict=True)
         ]
         for mode in dict.fromkeys(modes):  # axes that agree are padded in one go
             edges = [int(m == mode) for m in reversed(modes) for _ in range(2)]

@@ -52,9 +52,7 @@ class Prior(nn.Module, ABC):
 
     def fit(self, batch: Batch) -> Prior:
         """Set the parameters from data in model units; returns self."""
-        raise NotImplementedError(
-            f"{type(self).__name__} has nothing to fit: give its parameters when you make it."
-        )
+        raise NotImplementedError(f"{type(self).__name__} has nothing to fit: give its parameters when you make it.")
 
     def whiten(self, x: Tensor, like: Batch) -> Tensor:
         """Affine map to coordinates in which the prior is standard normal."""

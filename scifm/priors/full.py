@@ -79,10 +79,10 @@ class FullGaussian(Prior):
             L = _cholesky((1 - a) * empirical + a * structured)
             z = torch.linalg.solve_triangular(L, (tail - mean).T, upper=False)
             scores[a] = float(0.5 * z.square().sum(0).mean() + L.diagonal().log().sum())
-        self.chosen = min(scores, key=lambda a: scores[a])
+        a = self.chosen = min(scores, key=lambda a: scores[a])
         mean, empirical, structured = self._parts(x, batch)
         self.mean = mean.reshape(self.event)
-        self._set((1 - self.chosen) * empirical + self.chosen * structured)
+        self._set((1 - a) * empirical + a * structured)
         return self
 
     def _set(self, covariance: Tensor) -> None:
@@ -136,9 +136,7 @@ class FullGaussian(Prior):
 
     def _flat(self, x: Tensor, like: Batch) -> Tensor:
         if like.grid("FullGaussian") != self.event or x.shape[1:] != self.event:
-            raise ValueError(
-                f"FullGaussian: made for samples of shape {self.event}, got {tuple(x.shape[1:])}."
-            )
+            raise ValueError(f"FullGaussian: made for samples of shape {self.event}, got {tuple(x.shape[1:])}.")
         return x.flatten(1)
 
 

@@ -139,9 +139,7 @@ class Isotropic:
         if P is None:
             raise ValueError("Isotropic is made from data: call SpectralGaussian(...).fit(batch).")
         flat, power = k.flatten(), P.flatten()
-        edges = torch.quantile(
-            flat[flat > 0], torch.linspace(0, 1, self.bins + 1, dtype=k.dtype, device=k.device)
-        )
+        edges = torch.quantile(flat[flat > 0], torch.linspace(0, 1, self.bins + 1, dtype=k.dtype, device=k.device))
         # Equal-count bins alone would lump the few largest scales, which hold most variance, so those stay apart.
         alone = flat[flat > 0].unique()[:8]
         edges = torch.cat([alone, edges[edges > alone[-1]]]).unique()

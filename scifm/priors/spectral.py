@@ -127,6 +127,7 @@ class SpectralGaussian(Prior):
         mean: number or tensor that broadcasts to (C, *grid).
 
     Example:
+        >>> from scifm.priors import spectra
         >>> prior = SpectralGaussian((1, 8, 9), (False, True), spectra.Matern(length=4.0))
         >>> x = prior.sample(Batch(torch.zeros(3, 1, 8, 9)))
         >>> x.shape
@@ -153,9 +154,7 @@ class SpectralGaussian(Prior):
         self.variance: Tensor
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64).expand(self.shape).clone())
         # NaN marks "not fitted yet": a buffer of the right shape, so that a checkpoint loads into a new prior.
-        self.register_buffer(
-            "variance", torch.full((self.shape[0], *self.basis.shape), torch.nan, dtype=torch.float64)
-        )
+        self.register_buffer("variance", torch.full((self.shape[0], *self.basis.shape), torch.nan, dtype=torch.float64))
         if not isinstance(spectrum, (Isotropic, PerMode)):  # these two are made from data only
             self._set([spectrum(self.basis.k, None) for _ in range(self.shape[0])])
 
@@ -191,9 +190,7 @@ class SpectralGaussian(Prior):
         return -0.5 * (quadratic + (logdet + math.log(2 * math.pi) * math.prod(self.shape)).to(x))
 
     def score(self, x: Tensor, like: Batch) -> Tensor:
-        return -self.basis.inverse(
-            self.basis.forward(self._check(x, like) - self.mean.to(x)) / self._variance().to(x)
-        )
+        return -self.basis.inverse(self.basis.forward(self._check(x, like) - self.mean.to(x)) / self._variance().to(x))
 
     def whiten(self, x: Tensor, like: Batch) -> Tensor:
         c = self.basis.forward(self._check(x, like) - self.mean.to(x))
@@ -213,7 +210,5 @@ class SpectralGaussian(Prior):
     def _check(self, x: Tensor, like: Batch) -> Tensor:
         event = like.grid("SpectralGaussian")
         if event != self.shape or x.shape[1:] != self.shape:
-            raise ValueError(
-                f"SpectralGaussian: made for samples of shape {self.shape}, got {tuple(x.shape[1:])}."
-            )
+            raise ValueError(f"SpectralGaussian: made for samples of shape {self.shape}, got {tuple(x.shape[1:])}.")
         return x
