@@ -11,6 +11,7 @@ import copy
 import math
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from scifm.batch import Batch
 from scifm.flow import Flow
 from scifm.history import History
 from scifm.likelihood import bits_per_dim, dequantise
+from scifm.run import versions
 from scifm.solve import Solver, SolverError
 from scifm.trace import Hutchinson
 
@@ -69,7 +71,7 @@ def train(
     optimiser = _optimiser(flow, recipe)
     generator = torch.Generator().manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    step = _restore(folder, flow, ema, optimiser, generator) if resume else 0
+    step = _restore(folder, flow, ema, optimiser, generator, seed) if resume else 0
     history = History(folder / "metrics.jsonl", tracker, step)
 
     with _interruptions() as interrupted, _bar(recipe.steps, step, progress) as bar:
@@ -99,7 +101,7 @@ def train(
                 bar.write(_line(step, row))
             if step % recipe.checkpoint_every == 0 or last:
                 _save(folder, step, flow, ema, optimiser, generator, seed)
-            if interrupted.is_set() and step < recipe.steps:
+            if last and step < recipe.steps:
                 raise KeyboardInterrupt
     return ema
 
@@ -193,15 +195,30 @@ def _save(
     tensors |= {"rng.generator": generator.get_state(), "rng.torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors |= {f"rng.cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
-    checkpoint.save(folder / "checkpoints", step, tensors, {"optimiser": meta, "seed": seed})
+    recipe = folder / "recipe.py"
+    about = {
+        "optimiser": meta,
+        "seed": seed,  # with the step it fixes the position in the data
+        "versions": versions(),
+        "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else None,
+    }
+    checkpoint.save(folder / "checkpoints", step, tensors, about)
 
 
-def _restore(folder: Path, flow: Flow, ema: Flow, optimiser: torch.optim.Optimizer, generator: torch.Generator) -> int:
+def _restore(
+    folder: Path, flow: Flow, ema: Flow, optimiser: torch.optim.Optimizer, generator: torch.Generator, seed: int
+) -> int:
     tensors, meta, step = checkpoint.load(folder / "checkpoints")
 
     def part(name: str) -> dict[str, Tensor]:
         return {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(name + ".")}
 
+    if meta["seed"] != seed:
+        raise TrainingError(f"train: the checkpoint is of seed {meta['seed']}, not {seed}; resume with that seed.")
+    now = versions()
+    changed = [f"{k} {v} -> {now.get(k)}" for k, v in meta["versions"].items() if now.get(k) != v]
+    if changed:
+        warnings.warn(f"resumed with other versions ({', '.join(changed)}): expect other last digits", stacklevel=3)
     flow.load_state_dict(part("model"))
     ema.load_state_dict(part("ema"))
     checkpoint.unpack(optimiser, part("optimiser"), meta["optimiser"])
