@@ -224,7 +224,7 @@ def _scatter(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
         ax.scatter(*points[:2000].T, s=3, color=colour, alpha=0.6, lw=0)
         ax.set(title=label, aspect="equal", xlabel=unit)
     low, high = np.percentile(real, [0, 100], axis=0)
-    pad = 0.15 * (high - low)  # a stray sample must not shrink the picture
+    pad = 0.15 * np.maximum(high - low, 1e-6)  # a stray sample must not shrink the picture
     axes[0].set(xlim=(low[0] - pad[0], high[0] + pad[0]), ylim=(low[1] - pad[1], high[1] + pad[1]))
     return figure
 

@@ -22,9 +22,9 @@ import platform
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -108,7 +108,7 @@ class Run:
             "source": str(file.path.resolve()),
             "flags": dict(given),
             "status": "running",
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "started": datetime.now().astimezone().isoformat(timespec="milliseconds"),
             **record,
             "data": copied,
             "versions": versions(),
