@@ -211,7 +211,10 @@ def _spectra(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
     figure, ax = _figure(4.5, 3.2)
     for fields, colour, label in ((real, _DATA, "data"), (samples, _FLOW, "samples")):
         ax.loglog(*radial_spectrum(fields), color=colour, label=label, ls="-" if label == "data" else "--")
-    square = f" [({unit})²]" if unit else ""
+    from matplotlib.ticker import NullFormatter
+
+    ax.xaxis.set_minor_formatter(NullFormatter())  # labels of less than two decades would run into each other
+    square = "" if not unit else f" [{unit}²]" if unit.isalpha() else f" [({unit})²]"
     ax.set(xlabel="wavenumber [cycles per grid point]", ylabel=f"mean power{square}")
     ax.legend(frameon=False)
     return figure

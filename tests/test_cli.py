@@ -286,7 +286,7 @@ def test_a_run_whose_end_was_cut_off_makes_only_what_is_missing(blobs: Path) -> 
         ("train text.txt", "text.txt"),
         ("train reserved.py", "'seed' is a flag of `scifm train`; rename it"),
         ("train missing.py", "no_such_package"),
-        ("train raises.py", "raises.py, line 15: radius must be positive"),
+        ("train raises.py", "raises.py, line 14: radius must be positive"),
         ("train nothing.py", "must return a scifm.Recipe, got NoneType"),
         ("train --resume nowhere", "nowhere is no run"),
         ("train --resume a --seed 3", "leave them out"),

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scifm.commands.list import home
 from scifm.commands.words import Parser, devices
+from scifm.data import catalogue, fetch
+from scifm.recipe import bundled
 from scifm.run import Run, git_state, versions
 
 __all__ = ["command"]
@@ -22,9 +23,9 @@ def command(words: Sequence[str]) -> int:
     if found.run is not None:
         _print(_about(Run.open(found.run)))
         return 0
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
     rows: dict[str, Any] = {**versions(), "commit": git_state(here.parent, exact=True) or "not a checkout"}
-    rows |= {"package": here, "recipes": home("recipes"), "data sets": home("datasets")}
+    rows |= {"package": here, "recipes": ", ".join(bundled()), "data sets": catalogue.folder(), "cache": fetch.cache()}
     rows |= {"SCIFM_DATA": os.environ.get("SCIFM_DATA", "not set"), "runs": Path("runs").resolve()}
     rows |= {"tracking": os.environ.get("MLFLOW_TRACKING_URI") or "sqlite, runs/mlflow.db"}
     rows |= {"devices": ", ".join(devices())}

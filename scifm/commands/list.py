@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scifm.commands.words import Parser
+from scifm.data.catalogue import available, folder
 from scifm.recipe import bundled, load_recipe, nearest
 from scifm.run import Run
 
-__all__ = ["command", "home"]
+__all__ = ["command"]
 
 
 def command(words: Sequence[str]) -> int:
@@ -48,24 +49,19 @@ def _recipes(_: Path) -> list[tuple[str, ...]]:
 
 def _datasets(_: Path) -> list[tuple[str, ...]]:
     rows = []
-    for path in sorted(home("datasets").glob("*/dataset.py")):
-        readme = path.with_name("README.md")
+    for name in available():
+        readme = folder() / name / "README.md"
         title = readme.read_text(encoding="utf-8").lstrip().splitlines()[0] if readme.exists() else ""
-        rows.append((path.parent.name, title.lstrip("# ")))
+        rows.append((name, title.lstrip("# ")))
     return rows
 
 
-def _runs(folder: Path) -> list[tuple[str, ...]]:
+def _runs(parent: Path) -> list[tuple[str, ...]]:
     rows = []
-    for run in Run.all(folder):
+    for run in Run.all(parent):
         score, rows_so_far = run.score, run.metrics
         step = f"step {rows_so_far[-1]['step']:.0f}" if rows_so_far else "no step"
         bits = f"{score['value']:.3f} ± {score['stderr']:.3f} bits/dim" if score else ""
         started = str(run.record.get("started"))[:16].replace("T", " ")
         rows.append((str(run.folder), started, run.status, step, bits))
     return rows
-
-
-def home(kind: str) -> Path:
-    here = Path(__file__).resolve().parent
-    return here.parent / kind if (here.parent / kind).is_dir() else here / "_bundled" / kind
