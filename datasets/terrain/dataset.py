@@ -45,7 +45,17 @@ def terrain(patch: int = 32, stride: int = 4, gap: int = 8) -> Data:
         f"terrain: {len(train)} training, {len(valid)} validation and {len(test)} test patches of {patch} x {patch} "
         f"points, elevation in whole metres, strips {gap} rows apart ({apart} test patches without overlap)"
     )
-    return Data("terrain", *map(Batch, (train, valid, test)), "m", 1.0, (path,), to_xarray, summary)
+    return Data(
+        "terrain",
+        Batch(train),
+        Batch(valid),
+        Batch(test),
+        unit="m",
+        delta=1.0,
+        files=(path,),
+        export=to_xarray,
+        summary=summary,
+    )
 
 
 def read() -> tuple[torch.Tensor, Path]:

@@ -125,9 +125,10 @@ class GridSpec:
     def from_json(text: str) -> GridSpec:
         """Raises ValueError for a text that is no spec."""
         try:
-            values = json.loads(text)
-            return GridSpec(**{k: tuple(v) if k in ("dims", "shape") else v for k, v in values.items()})
-        except (TypeError, AttributeError, json.JSONDecodeError) as error:
+            values: dict[str, Any] = json.loads(text)
+            values.update(dims=tuple(values["dims"]), shape=tuple(values["shape"]))
+            return GridSpec(**values)
+        except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(
                 f"GridSpec.from_json: expected what to_json wrote, got {text[:60]!r} ({error})."
             ) from error

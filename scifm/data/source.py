@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from scifm.batch import Batch
 
 __all__ = ["Data"]
@@ -26,7 +29,8 @@ class Data:
         summary: what was understood, printed before training.
 
     Raises:
-        ValueError: for an empty split, values that are not finite, or splits that differ in shape or dtype.
+        ValueError: for an empty split, values that are not finite, splits that differ in shape, dtype or context, or
+            values that do not lie delta apart.
     """
 
     name: str
@@ -40,26 +44,60 @@ class Data:
     summary: str = ""
 
     def __post_init__(self) -> None:
-        first = self.train.x
         for split in ("train", "valid", "test"):
-            batch: Batch = getattr(self, split)
-            if len(batch) == 0:
-                raise ValueError(f"Data {self.name!r}: the {split} split is empty; choose other blocks or more data.")
-            x = batch.x
-            if not x.is_floating_point():
-                raise ValueError(
-                    f"Data {self.name!r}: {split} holds {x.dtype}; convert to floats, with delta=1 for integers."
-                )
-            bad = batch.total((~x.isfinite()).double()) > 0
-            if bad.any():
-                raise ValueError(
-                    f"Data {self.name!r}: {int(bad.sum())} samples of {split} hold NaN or infinity, the first is "
-                    f"{int(bad.nonzero()[0])}; fill or drop them before training."
-                )
-            if x.shape[1:] != first.shape[1:] or x.dtype != first.dtype:
-                raise ValueError(
-                    f"Data {self.name!r}: {split} is {x.dtype} {tuple(x.shape[1:])} per row, "
-                    f"train is {first.dtype} {tuple(first.shape[1:])}."
-                )
-        if self.delta is not None and not 0 < self.delta < float("inf"):
+            batch = getattr(self, split)
+            if not isinstance(batch, Batch):
+                raise TypeError(f"Data {self.name!r}: {split} must be a Batch, got {type(batch).__name__}.")
+            self._check(split, batch)
+        if self.delta is None:
+            return
+        if not 0 < self.delta < float("inf"):
             raise ValueError(f"Data {self.name!r}: delta must be positive, got {self.delta}; None for continuous data.")
+        object.__setattr__(self, "delta", float(self.delta))  # plain, so that JSON takes it
+        for split in ("train", "valid", "test"):
+            self._check_lattice(split, getattr(self, split).x, self.delta)
+
+    def _check(self, split: str, batch: Batch) -> None:
+        x, first = batch.x, self.train.x
+        if len(batch) == 0 or x.numel() == 0:
+            raise ValueError(f"Data {self.name!r}: the {split} split is empty; choose other blocks or more data.")
+        if not x.is_floating_point():
+            raise ValueError(
+                f"Data {self.name!r}: {split} holds {x.dtype}; convert to floats, with delta=1 for integers."
+            )
+        bad = batch.total((~x.isfinite()).double()) > 0
+        if bad.any():
+            raise ValueError(
+                f"Data {self.name!r}: {int(bad.sum())} samples of {split} hold NaN or infinity, the first is "
+                f"{int(bad.nonzero()[0])}; fill or drop them before training."
+            )
+        if x.shape[1:] != first.shape[1:] or x.dtype != first.dtype:
+            raise ValueError(
+                f"Data {self.name!r}: {split} is {x.dtype} {tuple(x.shape[1:])} per row, "
+                f"train is {first.dtype} {tuple(first.shape[1:])}."
+            )
+        if batch.dense != self.train.dense or set(batch.context) != set(self.train.context):
+            raise ValueError(
+                f"Data {self.name!r}: {split} ({_layout(batch)}) and train ({_layout(self.train)}) differ in layout "
+                "or in the names of what conditions them."
+            )
+
+    def _check_lattice(self, split: str, x: Tensor, delta: float) -> None:
+        # A bin width that is not the data's makes every likelihood wrong by log(true / given), silently.
+        steps = (x - x[:1]).double() / delta
+        blur = 4 * float(x.abs().max()) * torch.finfo(x.dtype).eps / delta  # of the float type, in steps
+        if blur > 0.25:
+            raise ValueError(
+                f"Data {self.name!r}: {x.dtype} cannot tell values {delta:g} apart near {float(x.abs().max()):g}; "
+                "use float64."
+            )
+        off = (steps - steps.round()).abs() > max(blur, 1e-3)
+        if off.any():
+            raise ValueError(
+                f"Data {self.name!r}: {int(off.sum())} of {x.numel()} values of {split} are not whole steps of "
+                f"delta={delta:g} apart; correct delta, or give None for continuous data."
+            )
+
+
+def _layout(batch: Batch) -> str:
+    return f"{'dense' if batch.dense else 'ragged'}, context {sorted(batch.context) or 'none'}"

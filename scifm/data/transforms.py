@@ -48,7 +48,7 @@ class Transform(nn.Module, ABC):
         for name, buffer in list(self.named_buffers(recurse=False)):
             saved = state_dict.get(prefix + name)
             if saved is not None and saved.shape != buffer.shape:
-                setattr(self, name, torch.empty_like(saved))
+                setattr(self, name, buffer.new_empty(saved.shape))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
@@ -84,13 +84,25 @@ class Affine(Transform):
             raise ValueError(f"Affine: shift must be finite and scale finite and not zero, got {shift} and {scale}.")
 
     def forward(self, batch: Batch) -> Batch:
-        return batch.replace((batch.x + self.shift.to(batch.x)) * self.scale.to(batch.x))
+        self._fits(batch)
+        return batch.replace((_finite(batch, "Affine") + self.shift.to(batch.x)) * self.scale.to(batch.x))
 
     def inverse(self, batch: Batch) -> Batch:
+        self._fits(batch)
         return batch.replace(batch.x / self.scale.to(batch.x) - self.shift.to(batch.x))
 
     def log_det(self, batch: Batch) -> Tensor:
+        self._fits(batch)
         return batch.total(self.scale.abs().log().to(batch.x).expand_as(batch.x))
+
+    def _fits(self, batch: Batch) -> None:
+        for name, value in (("shift", self.shift), ("scale", self.scale)):
+            wanted = batch.event[len(batch.event) - value.ndim :]
+            if value.ndim > len(batch.event) or any(v not in (1, w) for v, w in zip(value.shape, wanted, strict=True)):
+                raise ValueError(
+                    f"Affine: {name} of shape {tuple(value.shape)} does not fit rows of shape {batch.event}; "
+                    "a number per channel of a grid has shape (C, 1, 1)."
+                )
 
 
 class Standardise(Transform):
@@ -112,17 +124,17 @@ class Standardise(Transform):
         self.register_buffer("std", torch.tensor(torch.nan, dtype=torch.float64))
 
     def fit(self, batch: Batch) -> Standardise:
-        x = _finite(batch, "Standardise").double()
+        x = _enough(batch, "Standardise").double()
         if self.per == "point":
             batch.grid('Standardise(per="point")')
         axes = {"global": tuple(range(x.ndim)), "channel": (0, *range(2, x.ndim)), "point": (0,)}[self.per]
         mean, std = x.mean(axes, keepdim=True)[0], x.std(axes, correction=0, keepdim=True)[0]
+        _varies(std, mean, "Standardise")
         self.mean, self.std = (mean.squeeze(), std.squeeze()) if self.per == "global" else (mean, std)
-        _varies(self.std, "Standardise")
         return self
 
     def forward(self, batch: Batch) -> Batch:
-        mean, std = self._fitted(batch.x)
+        mean, std = self._fitted(_finite(batch, "Standardise"))
         return batch.replace((batch.x - mean) / std)
 
     def inverse(self, batch: Batch) -> Batch:
@@ -135,9 +147,11 @@ class Standardise(Transform):
     def _fitted(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.mean.ndim == 0 and self.mean.isnan():
             raise ValueError("Standardise: used before fit; call .fit(training data) first.")
-        if self.per == "point" and self.mean.shape != x.shape[1:]:
+        wanted = {"global": (), "point": x.shape[1:], "channel": (*x.shape[1:2], *[1] * (x.ndim - 2))}[self.per]
+        if self.mean.shape != wanted:
             raise ValueError(
-                f"Standardise: fitted on samples of shape {tuple(self.mean.shape)}, got {tuple(x.shape[1:])}."
+                f'Standardise(per="{self.per}"): fitted on rows that give shape {tuple(self.mean.shape)}, '
+                f"but rows of shape {tuple(x.shape[1:])} need {tuple(wanted)}."
             )
         return self.mean.to(x), self.std.to(x)
 
@@ -182,7 +196,7 @@ class Climatology(Transform):
         hour = (time % 1) * 24
         known = torch.zeros_like(hour, dtype=torch.bool)
         for number, which in enumerate(self.hours):
-            here = ((hour - which + 12) % 24 - 12).abs() < 0.01
+            here = ((hour - which + 12) % 24 - 12).abs() < 0.05  # 3 minutes: days in float32 are that coarse
             known |= here
             if number:
                 columns += [here.double(), here * torch.cos(angle), here * torch.sin(angle)]
@@ -195,16 +209,17 @@ class Climatology(Transform):
 
     def fit(self, batch: Batch) -> Climatology:
         batch.grid("Climatology")
-        x, F = _finite(batch, "Climatology").double().flatten(1), self.features(batch)
+        x, F = _enough(batch, "Climatology").double().flatten(1), self.features(batch)
         if len(F) < 2 * F.shape[1]:
             raise ValueError(
                 f"Climatology: {len(F)} samples cannot fix {F.shape[1]} coefficients per point; give more."
             )
-        solution = torch.linalg.lstsq(F, x, driver="gelsd").solution
-        self.coefficients = solution.reshape(-1, *batch.event)
-        anomaly = (x - F @ solution).reshape(batch.x.shape)
-        self.std = anomaly.square().mean(0).sqrt() if self.per == "point" else anomaly.square().mean().sqrt()
-        _varies(self.std, "Climatology")
+        # gelsd also takes hours that do not occur, but it runs on the CPU only
+        solution = torch.linalg.lstsq(F.cpu(), x.cpu(), driver="gelsd").solution.to(x.device)
+        variance = (x - F @ solution).reshape(batch.x.shape).square().mean(0)
+        std = (variance if self.per == "point" else variance.mean()).sqrt()
+        _varies(std, x.abs().amax(), "Climatology")
+        self.coefficients, self.std = solution.reshape(-1, *batch.event), std
         return self
 
     def mean(self, batch: Batch) -> Tensor:
@@ -219,13 +234,13 @@ class Climatology(Transform):
         return (F @ self.coefficients.flatten(1)).reshape(len(batch), *batch.event).to(batch.x)
 
     def forward(self, batch: Batch) -> Batch:
-        return batch.replace((batch.x - self.mean(batch)) / self.std.to(batch.x))
+        return batch.replace((_finite(batch, "Climatology") - self.mean(batch)) / self.std.to(batch.x))
 
     def inverse(self, batch: Batch) -> Batch:
         return batch.replace(self.mean(batch) + self.std.to(batch.x) * batch.x)
 
     def log_det(self, batch: Batch) -> Tensor:
-        self.mean(batch.select([]))  # the same refusals as forward
+        self.mean(batch)  # the same refusals as forward
         return -batch.total(self.std.log().to(batch.x).expand_as(batch.x))
 
 
@@ -249,7 +264,7 @@ class Logit(Transform):
         return -batch.total(p.log() + (-p).log1p() + math.log(self.high - self.low))
 
     def _share(self, batch: Batch) -> Tensor:
-        p = (batch.x - self.low) / (self.high - self.low)
+        p = (_finite(batch, "Logit") - self.low) / (self.high - self.low)
         if not ((p > 0) & (p < 1)).all():
             raise ValueError(
                 f"Logit: data must lie strictly between {self.low:g} and {self.high:g}; they run from "
@@ -271,7 +286,7 @@ class Log(Transform):
         return -batch.total(self._positive(batch).log())
 
     def _positive(self, batch: Batch) -> Tensor:
-        if not (batch.x > 0).all():
+        if not (_finite(batch, "Log") > 0).all():
             raise ValueError(f"Log: data must be positive, the smallest is {float(batch.x.min()):g}; shift them first.")
         return batch.x
 
@@ -313,22 +328,30 @@ class Chain(Transform):
 
 
 def _finite(batch: Batch, who: str) -> Tensor:
-    if len(batch) < 2:
-        raise ValueError(f"{who}.fit: expected at least 2 samples, got {len(batch)}.")
-    bad = batch.total((~batch.x.isfinite()).double()) > 0
-    if bad.any():
+    x = batch.x
+    if not x.is_floating_point():
+        raise ValueError(f"{who}: expected floating-point values, got {x.dtype}; convert them with batch.x.float().")
+    if not x.isfinite().all():
+        bad = batch.total((~x.isfinite()).double()) > 0
         raise ValueError(
-            f"{who}.fit: {int(bad.sum())} of {len(batch)} samples hold NaN or infinity, the first is "
+            f"{who}: {int(bad.sum())} of {len(batch)} samples hold NaN or infinity, the first is "
             f"{int(bad.nonzero()[0])}; fill or drop them."
         )
-    return batch.x
+    return x
 
 
-def _varies(std: Tensor, who: str) -> None:
-    flat = ~(std > 0)
+def _enough(batch: Batch, who: str) -> Tensor:
+    if len(batch) < 2:
+        raise ValueError(f"{who}.fit: expected at least 2 samples, got {len(batch)}.")
+    return _finite(batch, f"{who}.fit")
+
+
+def _varies(std: Tensor, size: Tensor, who: str) -> None:
+    """Refuse a spread that is nothing but the rounding of values of that size."""
+    flat = ~(std > 1e-10 * size.abs())
     if flat.any():
-        where = flat.nonzero()[0].tolist() if std.ndim else "everywhere"
+        where = f" (the first at {tuple(flat.nonzero()[0].tolist())})" if std.numel() > 1 else ""
         raise ValueError(
-            f"{who}.fit: {int(flat.sum())} of {std.numel()} values never vary (the first at {where}), so they have no "
-            "scale; drop them or standardise globally."
+            f"{who}.fit: {int(flat.sum())} of {std.numel()} scales are zero{where}: the data do not vary there. "
+            'Drop those values, or take one scale for all (per="global").'
         )
