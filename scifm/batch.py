@@ -199,27 +199,17 @@ class Batch:
         return self._select_edges(samples, rows, index, context, nodes)
 
     def _rows(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        counts = self.counts
-        starts = counts.cumsum(0) - counts
-        index = torch.repeat_interleave(torch.arange(len(samples), device=self.x.device), counts[samples])
-        within = torch.arange(len(index), device=self.x.device)
-        within = within - (counts[samples].cumsum(0) - counts[samples])[index]
-        return starts[samples][index] + within, index
+        return _gather(self.counts, samples)
 
     def _select_edges(self, samples: Tensor, rows: Tensor, index: Tensor, context: dict, nodes: dict) -> Batch:
         assert self.edge_index is not None and self.index is not None
         owner = self.index[self.edge_index[0]]  # sample of each edge
         order = torch.argsort(owner, stable=True)
-        per_sample = torch.bincount(owner, minlength=self.size)
-        starts, counts = per_sample.cumsum(0) - per_sample, self.counts
-        chosen, to = [], []
-        for new, old in enumerate(samples.tolist()):
-            chosen.append(order[starts[old] : starts[old] + per_sample[old]])
-            to.append(torch.full_like(chosen[-1], new))
-        edge = torch.cat(chosen) if chosen else order[:0]
-        shift_old = (counts.cumsum(0) - counts)[owner[edge]]
-        shift_new = (counts[samples].cumsum(0) - counts[samples])[torch.cat(to)] if to else shift_old
-        edge_index = self.edge_index[:, edge] - shift_old + shift_new
+        position, new = _gather(torch.bincount(owner, minlength=self.size), samples)
+        edge, counts = order[position], self.counts
+        before = (counts.cumsum(0) - counts)[samples]  # first row of each chosen sample, then and now
+        now = counts[samples].cumsum(0) - counts[samples]
+        edge_index = self.edge_index[:, edge] + (now - before)[new]
         edges = {k: v[edge] for k, v in self.edges.items()}
         return Batch(self.x[rows], index, len(samples), context, nodes, edge_index, edges)
 
@@ -336,6 +326,14 @@ class Batch:
         from scifm.data.pyg import to_pyg
 
         return to_pyg(self, x)
+
+
+def _gather(counts: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions of all entries of `samples` in a list sorted by sample, and the new sample number of each."""
+    taken, starts = counts[samples], (counts.cumsum(0) - counts)[samples]
+    new = torch.repeat_interleave(torch.arange(len(samples), device=counts.device), taken)
+    within = torch.arange(len(new), device=counts.device) - (taken.cumsum(0) - taken)[new]
+    return starts[new] + within, new
 
 
 def _width(event: Sequence[int]) -> int:
