@@ -37,7 +37,8 @@ def radial_spectrum(fields: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from scipy.fft import dctn
 
     n, height, width = fields.shape
-    power = (dctn(fields.astype(np.float64), axes=(1, 2), norm="ortho") ** 2).mean(0)
+    coefficients = np.asarray(dctn(fields.astype(np.float64), axes=(1, 2), norm="ortho"))
+    power = (coefficients**2).mean(0)
     k = np.hypot(np.arange(height)[:, None] / (2 * height), np.arange(width)[None, :] / (2 * width))
     edges = np.arange(0.5, min(height, width)) / (2 * min(height, width))
     ring = np.digitize(k.ravel(), edges)  # 0 holds the mean only; the corners beyond the last edge are dropped

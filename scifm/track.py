@@ -221,7 +221,8 @@ class Mlflow(Tracker):
     def _send_metrics(self, client: Any, rows: Iterable[tuple[str, float, int, int]]) -> None:
         from mlflow.entities import Metric
 
-        client.log_batch(self.run_id, [Metric(_name(k), *rest) for k, *rest in rows], synchronous=True)
+        metrics = [Metric(_name(name), value, when, step) for name, value, when, step in rows]
+        client.log_batch(self.run_id, metrics, synchronous=True)
 
     def _connect(self) -> Any:
         """The client, with its run made or taken up; every part that succeeded is not done again."""

@@ -330,7 +330,8 @@ def test_a_fault_that_nobody_expected_shows_its_traceback(blobs: Path, capsys) -
 @pytest.mark.parametrize(
     ("words", "status"),
     [
-        ("--help", 0), ("--version", 0), ("train --help", 0), ("train moons --help", 0), ("sample --help", 0), ("list", 0),
+        ("--help", 0), ("--version", 0), ("train --help", 0), ("train moons --help", 0), ("sample --help", 0),
+        ("list", 0), ("list runs", 0),
         ("train quikstart", 2), ("train moons --stpes 3", 2), ("trian", 2), ("score nowhere", 2), ("info nowhere", 2),
     ],
 )  # fmt: skip
