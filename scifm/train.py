@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-import signal
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +21,7 @@ from scifm import checkpoint
 from scifm.batch import Batch
 from scifm.flow import Flow
 from scifm.history import History
+from scifm.interruptions import interruptions
 from scifm.likelihood import bits_per_dim, dequantise
 from scifm.run import versions
 from scifm.solve import Solver, SolverError
@@ -74,7 +71,7 @@ def train(
     step = _restore(folder, flow, ema, optimiser, generator, seed) if resume else 0
     history = History(folder / "metrics.jsonl", tracker, step)
 
-    with _interruptions() as interrupted, _bar(recipe.steps, step, progress) as bar:
+    with interruptions() as interrupted, _bar(recipe.steps, step, progress) as bar:
         while step < recipe.steps:
             samples = draw(len(data.train), recipe.batch_size, step, seed)
             batch = dequantise(data.train.select(samples), data.delta, generator).to(device)
@@ -235,27 +232,6 @@ def _line(step: int, row: dict[str, float]) -> str:
     bits = row.get("valid/bits_per_dim")
     nll = "" if bits is None else f", NLL {bits:.3f} ± {row['valid/bits_per_dim_stderr']:.3f} bits/dim"
     return f"step {step}: validation loss {row['valid/loss']:.4f}{nll}"
-
-
-@contextmanager
-def _interruptions() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and a polite kill into a flag, so that a step is never cut in two; a second one acts at once."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-
-    def handler(number: int, frame: Any) -> None:
-        if flag.is_set():
-            raise KeyboardInterrupt
-        flag.set()
-
-    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield flag
-    finally:
-        for s, old in before.items():
-            signal.signal(s, old)
 
 
 def _bar(total: int, initial: int, progress: bool) -> Any:
