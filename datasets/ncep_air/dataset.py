@@ -21,7 +21,7 @@ SHAPE = (2920, 25, 53)
 VALUES_SHA256 = "347cdd430e39b2578424821a91aa269c41cffb81a7b55563b887b2a2cdd4446f"
 
 BLOCK, TRAIN, GAP = 40, 30, 3  # days; the rest of a block, 7 days, is for testing
-VALID, VALID_EVERY = 5, 3  # the last days of the training part, in every third block: all seasons occur
+VALID, VALID_EVERY = 5, 4  # the last days of the training part in every fourth block, so that all seasons occur
 
 
 def ncep_air(path: Path | None = None, *, gap_after: int = 3) -> Data:
@@ -85,13 +85,13 @@ def split(time: torch.Tensor, gap_after: int = 3) -> dict[str, torch.Tensor]:
     """Row numbers of train, valid and test from times (B,) in days.
 
     A block of 40 days is 30 days of training, a gap of 3, and 7 days of test, followed by another gap at the cost of
-    the next block.  In every third block the last 5 training days serve for validation, with 3 days before them left
+    the next block.  In every fourth block the last 5 training days serve for validation, with 3 days before them left
     out.  Maps are 6 hours apart and alike for days: a random split, or one without gaps, would score memory.
     """
     day = (time - time[0].floor()).floor().long()
     block, within = day.div(BLOCK, rounding_mode="floor"), day % BLOCK
     usable = (within < TRAIN) & ((within >= gap_after) | (block == 0))
-    held = block % VALID_EVERY == VALID_EVERY - 1
+    held = block % VALID_EVERY == 1
     rows = {
         "train": usable & ~(held & (within >= TRAIN - VALID - GAP)),
         "valid": usable & held & (within >= TRAIN - VALID),

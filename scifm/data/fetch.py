@@ -48,7 +48,7 @@ def find(
         FileNotFoundError: where the file is nowhere and cannot be downloaded.
         ValueError: where the download is damaged.
     """
-    if Path(name).name != name or Path(dataset).name != dataset:
+    if not name or not dataset or Path(name).name != name or Path(dataset).name != dataset:
         raise ValueError(f"find: expected the plain names of a dataset and a file, got {dataset!r} and {name!r}.")
     places = [folder / name for folder in search_path.get()]
     if root := os.environ.get("SCIFM_DATA"):

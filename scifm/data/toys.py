@@ -16,16 +16,21 @@ __all__ = ["checkerboard", "draw", "eight_gaussians", "moons", "rings"]
 
 def moons(n: int = 10_000, noise: float = 0.1, seed: int = 0) -> Data:
     """Two interleaved half circles, x (n, 2), with normal noise across them."""
+    _at_least_zero("moons", noise=noise)
     return _data("moons", n, seed, lambda m, g: _moons(m, noise, g))
 
 
 def eight_gaussians(n: int = 10_000, radius: float = 2.0, std: float = 0.1, seed: int = 0) -> Data:
     """Eight normal clouds on a circle, x (n, 2)."""
+    _at_least_zero("eight_gaussians", std=std, radius=radius)
     return _data("eight_gaussians", n, seed, lambda m, g: _eight(m, radius, std, g))
 
 
 def rings(n: int = 10_000, radii: tuple[float, ...] = (0.5, 1.0, 1.5), noise: float = 0.05, seed: int = 0) -> Data:
     """Concentric circles with equal numbers of points per length, x (n, 2)."""
+    _at_least_zero("rings", noise=noise)
+    if not radii or not all(0 < r < math.inf for r in radii):
+        raise ValueError(f"rings: expected at least one radius, all positive, got radii={radii}.")
     return _data("rings", n, seed, lambda m, g: _rings(m, radii, noise, g))
 
 
@@ -45,6 +50,12 @@ def draw(name: str, n: int, generator: torch.Generator) -> Tensor:
     if name not in laws:
         raise ValueError(f"toys.draw: there is no toy {name!r}; there are {', '.join(laws)}.")
     return laws[name](n, generator)
+
+
+def _at_least_zero(name: str, **values: float) -> None:
+    for what, value in values.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name}: {what} must be finite and not negative, got {value}.")
 
 
 def _data(name: str, n: int, seed: int, law: Callable[[int, torch.Generator], Tensor]) -> Data:
