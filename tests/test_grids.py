@@ -129,6 +129,16 @@ def test_draws_beyond_the_packed_range_are_written_as_floats(tmp_path, value):
         np.testing.assert_allclose(out.air.values, wild[:, 0].numpy(), atol=0.006)
 
 
+@pytest.mark.filterwarnings("error")
+def test_packing_without_a_mark_for_missing_values_is_written_silently(tmp_path):
+    batch, spec = from_xarray(packed(tmp_path))
+    spec = GridSpec(**{**spec.__dict__, "packing": {k: v for k, v in spec.packing.items() if k != "_FillValue"}})
+    to_xarray(batch, spec).to_netcdf(tmp_path / "again.nc")
+    with xr.open_dataset(tmp_path / "again.nc") as out:
+        assert out.air.encoding["dtype"] == "i2"
+        np.testing.assert_allclose(out.air.values, batch.x[:, 0].numpy(), rtol=1e-6)
+
+
 def test_whole_numbers():
     source = air()
     source["air"] = source.air.round().astype("i2").assign_attrs(units="m")

@@ -345,7 +345,11 @@ def _pack(values: np.ndarray, spec: GridSpec, lattice: bool) -> tuple[np.ndarray
         return (k.astype(dtype) if fits else k), {}
     restored = k.astype(dtype) * dtype.type(scale) + dtype.type(offset)
     # Draws may leave the range of the packed integers, where they would wrap around: then write plain floats.
-    encoding = {n: stored if n == "dtype" else v for n, v in spec.packing.items()} if fits else {}
+    if not fits:
+        return restored, {}
+    encoding = {n: stored if n == "dtype" else v for n, v in spec.packing.items()}
+    if fill is None and not (k == limits.min).any():
+        encoding["_FillValue"] = limits.min  # unused, but xarray warns of floats packed without one
     return restored, encoding
 
 
