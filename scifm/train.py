@@ -64,7 +64,8 @@ def train(
         KeyboardInterrupt: after an interruption, once the step is finished and saved.
     """
     flow, data = recipe.flow.to(device), recipe.data
-    ema = copy.deepcopy(flow).requires_grad_(False)
+    flow.train()
+    ema = copy.deepcopy(flow).requires_grad_(False).eval()
     optimiser = _optimiser(flow, recipe)
     generator = torch.Generator().manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
