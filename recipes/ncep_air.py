@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from scifm import Flow, Prior, Recipe, networks, priors
+from scifm import Flow, Prior, Recipe, networks, priors, times
 from scifm.data import load_dataset
 from scifm.data.transforms import Climatology
 from scifm.priors import spectra
@@ -19,7 +19,7 @@ def recipe(
     *,
     prior: Literal["spectral", "full", "white"] = "spectral",
     harmonics: int = 3,
-    steps: int = 6000,
+    steps: int = 3000,
     batch_size: int = 16,
 ):
     """A flow of air temperature.
@@ -33,7 +33,7 @@ def recipe(
     anomaly = Climatology(harmonics=harmonics, per="global").fit(data.train)
     velocity = networks.UNet(1, widths=(32, 64, 96), stem=2)
     return Recipe(
-        Flow(velocity, _prior(prior, anomaly(data.train)), transform=anomaly),
+        Flow(velocity, _prior(prior, anomaly(data.train)), times=times.stratified, transform=anomaly),
         data,
         steps=steps,
         batch_size=batch_size,
@@ -41,7 +41,7 @@ def recipe(
         valid_every=500,
         checkpoint_every=500,
         valid_samples=16,
-        test_samples=48,
+        test_samples=126,
     )
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from scifm import Flow, Recipe, networks, priors
+from scifm import Flow, Recipe, networks, priors, times
 from scifm.data import load_dataset
 from scifm.data.transforms import Standardise
+from scifm.priors import spectra
 
 
-def recipe(*, prior: Literal["spectral", "white"] = "spectral", steps: int = 1500, batch_size: int = 32):
+def recipe(*, prior: Literal["spectral", "white"] = "spectral", steps: int = 1200, batch_size: int = 32):
     """A flow of terrain.
 
     prior: a Gaussian field with the spectrum of the data, or white noise
@@ -25,15 +26,16 @@ def recipe(*, prior: Literal["spectral", "white"] = "spectral", steps: int = 150
     height = Standardise().fit(data.train)
     shape = data.train.event
     if prior == "spectral":
-        base = priors.SpectralGaussian(shape).fit(height(data.train))
+        base = priors.SpectralGaussian(shape, spectrum=spectra.PerMode()).fit(height(data.train))
     else:
         base = priors.Gaussian()
-    velocity = networks.UNet(shape[0], widths=(32, 64), stem=2)
+    velocity = networks.UNet(shape[0], widths=(32, 64, 96), stem=2)
     return Recipe(
-        Flow(velocity, base, transform=height),
+        Flow(velocity, base, times=times.stratified, transform=height),
         data,
         steps=steps,
         batch_size=batch_size,
         learning_rate=2e-3,
         valid_samples=16,
+        test_samples=96,
     )
