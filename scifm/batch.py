@@ -243,14 +243,19 @@ class Batch:
             raise ValueError("Batch.join: some batches have edges and some have none.")
         return self.edge_index
 
-    def groups(self) -> list[Tensor]:
+    def groups(self, ignore: Sequence[str] = ()) -> list[Tensor]:
         """Sample numbers that may exchange their x: same number of rows and all that does not flow equal.
+
+        Args:
+            ignore: names in context that do not tell samples apart.
 
         Returns:
             long tensors (n_g,) that partition 0..B-1. A coupling never pairs across two groups.
         """
         keys: dict[tuple, list[int]] = {}
-        parts = [self.select([b]) for b in range(self.size)] if self._carries() else None
+        kept = {k: v for k, v in self.context.items() if k not in ignore}
+        carries = bool(kept or self.nodes or self.edge_index is not None)
+        parts = [replace(self, context=kept).select([b]) for b in range(self.size)] if carries else None
         counts = self.counts.tolist()
         for b in range(self.size):
             key: tuple = (counts[b],)
@@ -260,9 +265,6 @@ class Batch:
                 key += tuple(t.cpu().numpy().tobytes() for m in values for _, t in sorted(m.items()))
             keys.setdefault(key, []).append(b)
         return [torch.tensor(v, device=self.x.device) for v in keys.values()]
-
-    def _carries(self) -> bool:
-        return bool(self.context or self.nodes or self.edge_index is not None)
 
     def stack(self, x: Tensor, samples: Tensor) -> Tensor:
         """Rows of `samples`, which have equal counts, side by side: (n, numbers of a sample)."""

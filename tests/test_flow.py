@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from scifm import Batch, Flow, Solver, paths, times
+from scifm import Batch, Flow, Solver, networks, paths, times
 from scifm.couplings import OptimalTransport
 from scifm.priors import FullGaussian, Gaussian, SpectralGaussian, spectra
 from scifm.trace import Exact, Hutchinson
@@ -307,3 +307,21 @@ def test_refusals():
     with pytest.raises(ValueError, match="single step"):
         flow.log_prob(Batch(torch.zeros(1, 2, dtype=torch.float64)), solver=Solver("euler", steps=1))
     assert math.isfinite(float(flow.log_prob(Batch(torch.zeros(1, 2, dtype=torch.float64)))))
+
+
+def test_a_ragged_likelihood_does_not_depend_on_batch_mates():
+    torch.manual_seed(0)
+    network = networks.PointNet(2, hidden=(16, 16)).double()
+    for p in network.parameters():
+        nn.init.normal_(p, std=0.4)
+    flow = Flow(network, Gaussian())
+    sizes = torch.tensor([4, 1, 7, 2])
+    index = torch.repeat_interleave(torch.arange(4), sizes)
+    x = torch.randn(14, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[4:] *= 30  # stiff neighbours
+    batch = Batch(x, index, 4)
+    beside, b = flow.density(batch, Exact())
+    alone, a = flow.density(batch.select([0]), Exact())
+    assert abs(float(alone[0] - beside[0])) < 1e-10
+    assert int(a.accepted[0]) == int(b.accepted[0]) and int(a.nfe[0]) == int(b.nfe[0])
+    assert len(b.accepted.unique()) > 1  # the neighbours really step otherwise

@@ -135,6 +135,15 @@ def test_nothing_to_pair_is_said():
         couplings.OptimalTransport()(torch.randn(4, 2), batch)
 
 
+def test_context_that_the_velocity_does_not_see_can_be_ignored():
+    x1, x0 = torch.tensor([[0.0], [10.0]]), torch.tensor([[10.0], [0.0]])
+    batch = Batch(x1, context={"time": torch.tensor([1.0, 2.0]), "label": torch.tensor([0, 0])})
+    assert torch.equal(couplings.OptimalTransport(ignore=("time",))(x0, batch), x1)
+    other = Batch(x1, context={"time": torch.tensor([1.0, 2.0]), "label": torch.tensor([0, 1])})
+    with pytest.warns(UserWarning, match="time, label"):
+        assert torch.equal(couplings.OptimalTransport(ignore=("time",))(x0, other), x0)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="shaped like the data"):
         couplings.OptimalTransport()(torch.zeros(3, 2), Batch(torch.zeros(3, 3)))
