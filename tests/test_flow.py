@@ -313,7 +313,7 @@ def test_a_ragged_likelihood_does_not_depend_on_batch_mates():
     torch.manual_seed(0)
     network = networks.PointNet(2, hidden=(16, 16)).double()
     for p in network.parameters():
-        nn.init.normal_(p, std=0.4)
+        nn.init.normal_(p, std=0.2)  # tame: a chaotic field would blow up rounding
     flow = Flow(network, Gaussian())
     sizes = torch.tensor([4, 1, 7, 2])
     index = torch.repeat_interleave(torch.arange(4), sizes)
