@@ -197,7 +197,7 @@ def _images(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
     tall = min(2.5, max(0.6, height / width))
     figure, axes = _figure(1.6 * count + 1.2, 2 * 1.6 * tall + 0.6, 2, count, squeeze=False)
     shown = real[np.linspace(0, len(real) - 1, count).round().astype(int)]
-    low, high = np.nanpercentile(shown, [0.5, 99.5])
+    low, high = np.nanpercentile(np.concatenate([shown, samples[:count]]), [0.5, 99.5])  # one scale for both rows
     image = None
     for row, (fields, label) in enumerate(((shown, "data"), (samples[:count], "samples"))):
         for ax, values in zip(axes[row], fields, strict=True):
