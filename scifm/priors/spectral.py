@@ -27,16 +27,16 @@ from scifm.priors.spectra import Isotropic, PerMode, Spectrum
 __all__ = ["Basis", "SpectralGaussian", "dct_matrix"]
 
 
-@lru_cache(maxsize=32)
-def dct_matrix(n: int) -> Tensor:
-    """Orthonormal DCT-II matrix (n, n) in float64: row j holds the mode of j half-cycles.
+@lru_cache(maxsize=64)
+def dct_matrix(n: int, dtype: torch.dtype = torch.float64, device: torch.device = torch.device("cpu")) -> Tensor:
+    """Orthonormal DCT-II matrix (n, n), made in float64 and kept: row j holds the mode of j half-cycles.
 
     A matrix, not an FFT: for the few hundred points of an axis a matrix product is faster and as exact.
     """
     i = torch.arange(n, dtype=torch.float64)
     matrix = torch.cos(math.pi / n * (i + 0.5) * i[:, None]) * math.sqrt(2 / n)
     matrix[0] /= math.sqrt(2)
-    return matrix
+    return matrix.to(device, dtype)
 
 
 class Basis:
@@ -92,7 +92,7 @@ class Basis:
     def power(self, x: Tensor) -> Tensor:
         """Squared modulus of the coefficient of every mode, (..., *grid)."""
         for a in self.walls:
-            x = _along(dct_matrix(self.grid[a]).to(x), x, a)
+            x = _along(dct_matrix(self.grid[a], x.dtype, x.device), x, a)
         if self.rings:
             x = torch.fft.fftn(x, dim=self.rings, norm="ortho")
         return x.abs().square()
@@ -100,7 +100,7 @@ class Basis:
     def forward(self, x: Tensor) -> Tensor:
         """(..., *grid) real -> (..., *shape), complex if any axis is periodic."""
         for a in self.walls:
-            x = _along(dct_matrix(self.grid[a]).to(x), x, a)
+            x = _along(dct_matrix(self.grid[a], x.dtype, x.device), x, a)
         return torch.fft.rfftn(x, dim=self.rings, norm="ortho") if self.rings else x
 
     def inverse(self, c: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class Basis:
         if self.rings:
             c = torch.fft.irfftn(c, s=[self.grid[a] for a in self.rings], dim=self.rings, norm="ortho")
         for a in self.walls:
-            c = _along(dct_matrix(self.grid[a]).T.to(c), c, a)
+            c = _along(dct_matrix(self.grid[a], c.dtype, c.device).T, c, a)
         return c
 
 
@@ -153,6 +153,8 @@ class SpectralGaussian(Prior):
         self.mean: Tensor
         self.variance: Tensor
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64).expand(self.shape).clone())
+        self.weight: Tensor
+        self.register_buffer("weight", self.basis.weight, persistent=False)
         # NaN marks "not fitted yet": a buffer of the right shape, so that a checkpoint loads into a new prior.
         self.register_buffer("variance", torch.full((self.shape[0], *self.basis.shape), torch.nan, dtype=torch.float64))
         if not isinstance(spectrum, (Isotropic, PerMode)):  # these two are made from data only
@@ -184,9 +186,9 @@ class SpectralGaussian(Prior):
 
     def log_prob(self, x: Tensor, like: Batch) -> Tensor:
         c = self.basis.forward(self._check(x, like) - self.mean.to(x))
-        S, w = self._variance().to(x), self.basis.weight.to(x)
+        S, w = self._variance().to(x), self.weight.to(x)
         quadratic = like.total(w * (c.real.square() + c.imag.square() if c.is_complex() else c.square()) / S)
-        logdet = (self.basis.weight.to(self.variance) * self.variance.log()).sum()
+        logdet = (self.weight.to(self.variance) * self.variance.log()).sum()
         return -0.5 * (quadratic + (logdet + math.log(2 * math.pi) * math.prod(self.shape)).to(x))
 
     def score(self, x: Tensor, like: Batch) -> Tensor:
