@@ -117,6 +117,13 @@ def test_out_of_reach_says_where_the_file_may_be_put(places, server, url):
     assert nothing_cached(places)
 
 
+def test_a_cache_that_cannot_be_written(places, monkeypatch):
+    url = put(places["network"] / "a.nc").as_uri()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(put(places["cache"] / "a file")))
+    with pytest.raises(FileNotFoundError, match=r"a\.nc is not on this machine.*cannot be written.*XDG_CACHE_HOME"):
+        fetch.find("set", "a.nc", url=url)
+
+
 def test_a_file_that_nobody_offers(places):
     with pytest.raises(FileNotFoundError, match=r"set: a\.nc is not on this machine\. Put it at"):
         fetch.find("set", "a.nc")

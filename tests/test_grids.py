@@ -129,6 +129,24 @@ def test_draws_beyond_the_packed_range_are_written_as_floats(tmp_path, value):
         np.testing.assert_allclose(out.air.values, wild[:, 0].numpy(), atol=0.006)
 
 
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_the_precision_of_the_packing_survives(tmp_path, kind):
+    path = packed(tmp_path, np.dtype(kind).type(0.01), add_offset=np.dtype(kind).type(275))
+    batch, spec = from_xarray(path)
+    to_xarray(batch, GridSpec.from_json(spec.to_json()), sample_dim="time").to_netcdf(tmp_path / "again.nc")
+    with xr.open_dataset(tmp_path / "again.nc") as again, xr.open_dataset(path) as source:
+        assert source.air.dtype == kind
+        xr.testing.assert_identical(again.load(), source.load())
+        assert again.air.dtype == kind
+
+
+def test_a_factor_in_a_list_of_one_is_a_number(tmp_path):
+    with xr.open_dataset(packed(tmp_path)) as source:
+        source.load()
+    source.air.encoding["scale_factor"] = np.array([0.01])
+    assert from_xarray(source)[1].delta == 0.01
+
+
 @pytest.mark.filterwarnings("error")
 def test_packing_without_a_mark_for_missing_values_is_written_silently(tmp_path):
     batch, spec = from_xarray(packed(tmp_path))
@@ -194,6 +212,11 @@ def holed():
     return source
 
 
+def undated():
+    source = air()
+    return source.assign_coords(time=[np.datetime64("NaT", "ns"), *source.time.values[1:]])
+
+
 def spec_of_air():
     return from_xarray(air())[1]
 
@@ -205,6 +228,8 @@ def spec_of_air():
         (lambda p: from_xarray(cut(p)), ValueError, "packed.nc cannot be read.*fetch it again"),
         (lambda p: from_xarray(foreign(p)), ValueError, "note.nc cannot be read"),
         (lambda p: from_xarray(air(), variable="t2m"), ValueError, "no variable 't2m'; there are air"),
+        (lambda p: from_xarray(air(), variable="aire"), ValueError, "no variable 'aire'; did you mean 'air'"),
+        (lambda p: from_xarray(undated()), ValueError, r"1 of 6 samples have no date in 'time' \(NaT\)"),
         (lambda p: from_xarray(air().assign(b=air().air)), ValueError, "found 2: air.*b.*name it"),
         (lambda p: from_xarray(air().drop_vars("air")), ValueError, "found 0: none"),
         (lambda p: from_xarray(air(), sample_dim="member"), ValueError, "no dim 'member'; it has time, lat, lon"),

@@ -78,9 +78,15 @@ def sha256_of(path: Path) -> str:
 
 
 def _download(url: str, to: Path, sha256: str | None, check: Callable[[Path], None] | None, where: str) -> Path:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, so that the rename at the end is atomic; two processes at once do not disturb each other.
-    handle, temporary = tempfile.mkstemp(prefix=f".{to.name}.", suffix=".part", dir=to.parent)
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, so that the rename at the end is atomic; two processes at once do not disturb each other.
+        handle, temporary = tempfile.mkstemp(prefix=f".{to.name}.", suffix=".part", dir=to.parent)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{to.name} is not on this machine and cannot be downloaded, since {to.parent} cannot be written "
+            f"({error.strerror}); set XDG_CACHE_HOME to a folder that can. {where}"
+        ) from error
     part = Path(temporary)
     try:
         with os.fdopen(handle, "wb") as file:

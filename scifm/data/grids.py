@@ -11,6 +11,7 @@ rounding, which undoes uniform dequantisation exactly.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -201,13 +202,19 @@ def from_xarray(
     if sample in array.coords and array[sample].dtype.kind == "M":
         days = (array[sample].values.astype("datetime64[ms]") - EPOCH) / DAY
         context["time"] = torch.from_numpy(np.asarray(days, dtype=np.float64))
+        if bad := int(context["time"].isnan().sum()):
+            raise ValueError(
+                f"from_xarray: {bad} of {len(values)} samples have no date in {sample!r} (NaT); drop them."
+            )
     return Batch(x.reshape(len(values), *spec.event), context=context), spec
 
 
 def _choose(source: xr.Dataset, variable: str | None) -> str:
     if variable is not None:
         if variable not in source.data_vars:
-            raise ValueError(f"from_xarray: there is no variable {variable!r}; there are {_names(source)}.")
+            near = difflib.get_close_matches(variable, [str(n) for n in source.data_vars], 1)
+            hint = f"did you mean {near[0]!r}? There are" if near else "there are"
+            raise ValueError(f"from_xarray: there is no variable {variable!r}; {hint} {_names(source)}.")
         return variable
     bounds = {v.attrs.get("bounds") for v in source.variables.values()}
     gridded = [n for n, v in source.data_vars.items() if v.ndim >= 2 and v.dtype.kind in "iuf" and n not in bounds]
@@ -252,7 +259,12 @@ def _describe(array: xr.DataArray, sample: str, file_attrs: Mapping) -> GridSpec
         for name, c in array.coords.items()
         if sample not in c.dims
     }
-    packing = {k: _plain(np.dtype(v).str if k == "dtype" else v) for k, v in array.encoding.items() if k in PACKING}
+    # some writers make lists of one number of the packing
+    packing = {
+        k: np.dtype(v).str if k == "dtype" else _plain(np.asarray(v).reshape(-1)[0])
+        for k, v in array.encoding.items()
+        if k in PACKING and v is not None
+    }
     return GridSpec(
         variable=str(array.name),
         dims=tuple(str(d) for d in array.dims),
@@ -347,7 +359,9 @@ def _pack(values: np.ndarray, spec: GridSpec, lattice: bool) -> tuple[np.ndarray
     # Draws may leave the range of the packed integers, where they would wrap around: then write plain floats.
     if not fits:
         return restored, {}
-    encoding = {n: stored if n == "dtype" else v for n, v in spec.packing.items()}
+    # a factor in float32 makes xarray decode to float32, one in float64 to float64: write what was there
+    encoding = {n: dtype.type(v) if n in ("scale_factor", "add_offset") else v for n, v in spec.packing.items()}
+    encoding["dtype"] = stored
     if fill is None and not (k == limits.min).any():
         encoding["_FillValue"] = limits.min  # unused, but xarray warns of floats packed without one
     return restored, encoding
