@@ -6,7 +6,8 @@
 
 In the metric "prior" all of this happens in the prior's whitened coordinates z = C^-½ (x − m): the network sees z and
 learns ż.  For a linear path it is the same process with another loss, in which small scales weigh as much as large
-ones; for likelihoods this decides the matter.  The Jacobians of whitening and colouring cancel along a curve.
+ones; for likelihoods this decides the matter.  The Jacobians of whitening and colouring cancel along a curve.  Pairs are
+made before, in model units: the metric of the loss is not that of the coupling's cost.
 
 References: Lipman et al. 2023; Albergo and Vanden-Eijnden 2023; Liu et al. 2023; Tong et al. 2024.
 """
@@ -80,6 +81,7 @@ class Flow(nn.Module):
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """Flow-matching loss of each sample, (B,): mean square of v − u over its values."""
+        self._same_dtype(batch)
         model = self.transform(batch)
         x0 = self.coupling(self.prior.sample(model, generator), model, generator)
         t = self.times(len(model), generator).to(model.x)
@@ -176,6 +178,8 @@ class Flow(nn.Module):
     ) -> Solution:
         """Carry z, in the flow's metric, from t0 to t1; with a trace, the log-determinant too."""
 
+        self._same_dtype(like)
+
         def velocity(t: Tensor, x: Tensor, batch: Batch) -> Tensor:
             return self.velocity(t, x, batch.replace(x))
 
@@ -186,6 +190,14 @@ class Flow(nn.Module):
 
         with torch.no_grad():
             return integrate(field, z, t0, t1, like, solver)
+
+    def _same_dtype(self, batch: Batch) -> None:
+        weight = next(self.velocity.parameters(), batch.x)
+        if weight.dtype != batch.x.dtype:
+            raise TypeError(
+                f"Flow: the data are {batch.x.dtype} and the network is {weight.dtype}; convert one of them, "
+                f"batch.to({weight.dtype}) or flow.velocity.to({batch.x.dtype})."
+            )
 
     def _enter(self, x: Tensor, like: Batch) -> Tensor:
         return self.prior.whiten(x, like) if self.metric == "prior" else x

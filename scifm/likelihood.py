@@ -41,7 +41,7 @@ class Estimate:
     stderr: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ± {self.stderr:.3f}"
+        return f"{self.value:.3f} ± {_known(self.stderr)}"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class BitsPerDim:
             solver += f" ± {self.solver_error:.1g}"
         parts += [solver, f"nfe {self.nfe:.0f}"]
         beside = "".join(f" | {name} {estimate}" for name, estimate in self.baselines.items())
-        return f"NLL {self.value:.3f} ± {self.stderr:.3f} bits/dim ({', '.join(parts)}){beside}"
+        return f"NLL {self.value:.3f} ± {_known(self.stderr)} bits/dim ({', '.join(parts)}){beside}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -239,14 +239,20 @@ def mixture(logs: list[Tensor], batch: Batch, delta: float | None) -> Tensor:
     return log_prob if delta is None else log_prob + batch.dims.double().cpu() * math.log(delta)
 
 
+def _known(error: float) -> str:
+    return "?" if math.isnan(error) else f"{error:.3f}"
+
+
 def _probe_stderr(variance: Tensor, scale: Tensor, draws: int) -> float | None:
     error = float((variance * scale.square()).sum().sqrt() / len(variance))
     return None if math.isnan(error) else error
 
 
 def _checked(batch: Batch, draws: int, chunk: int, check: int) -> None:
-    if len(batch) == 0 or not (batch.dims > 0).all():
-        raise ValueError("bits_per_dim: expected at least one sample, each with at least one value; got none.")
+    empty = (batch.dims == 0).nonzero().flatten().tolist()
+    if len(batch) == 0 or empty:
+        got = f"sample {empty[0]} without any" if empty else "none"
+        raise ValueError(f"bits_per_dim: expected at least one sample, each with at least one value; got {got}.")
     bad = batch.total((~batch.x.isfinite()).double()) > 0
     if bad.any():
         raise ValueError(

@@ -93,6 +93,8 @@ LIBRARY = {
         lambda: Flow(nn.Identity(), torch.distributions.Normal(0, 1)),
         "derive from Prior",
     ),
+    "data finer than the network": (lambda: FLOW.loss(PLANE.to(torch.float64)), "convert one of them"),
+    "sample without points": (lambda: FLOW.bits_per_dim(_hollow()), "without any"),
     "unknown metric": (lambda: Flow(nn.Identity(), priors.Gaussian(), metric="L2"), 'must be "plain"'),
     "metric the prior lacks": (
         lambda: Flow(networks.PointNet(2), _NoWhitening(), metric="prior").sample(PLANE),
@@ -129,6 +131,10 @@ LIBRARY = {
     "unknown dataset": (lambda: load_dataset("terain"), "did you mean 'terrain'"),
     "patch larger than the map": (lambda: load_dataset("terrain").terrain(patch=200), "narrowest strip"),
 }
+
+
+def _hollow():
+    return Batch(torch.zeros(2, 2), torch.tensor([0, 0]), 2)
 
 
 class _NoWhitening(priors.Prior):
