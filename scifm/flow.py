@@ -6,8 +6,8 @@
 
 In the metric "prior" all of this happens in the prior's whitened coordinates z = C^-½ (x − m): the network sees z and
 learns ż.  For a linear path it is the same process with another loss, in which small scales weigh as much as large
-ones; for likelihoods this decides the matter.  The Jacobians of whitening and colouring cancel along a curve.  Pairs are
-made before, in model units: the metric of the loss is not that of the coupling's cost.
+ones; for likelihoods this decides the matter.  The Jacobians of whitening and colouring cancel along a curve.  Pairs
+are made before, in model units: the metric of the loss is not that of the coupling's cost.
 
 References: Lipman et al. 2023; Albergo and Vanden-Eijnden 2023; Liu et al. 2023; Tong et al. 2024.
 """

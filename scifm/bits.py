@@ -1,0 +1,72 @@
+"""The result of a score: bits per dimension with everything that qualifies the number, in one line of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["BitsPerDim", "Estimate"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over samples and its standard error, bits per dimension."""
+
+    value: float
+    stderr: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ± {_known(self.stderr)}"
+
+
+@dataclass(frozen=True)
+class BitsPerDim:
+    """Negative log-likelihood of a set of samples; `str` gives it in one line.
+
+    Attributes:
+        value: mean over samples of −log₂ p / D in the user's units (per bin where delta is given).
+        stderr: standard error of that mean from the spread of the samples. Probes and dequantisation noise are
+            independent between samples, so it contains both.  It takes the samples as independent.
+        probe_stderr: the part of stderr that comes from the random probes; None for the exact trace or one probe.
+        solver_error: mean absolute change on `checked` samples when solved again at a tighter tolerance.
+        per_sample: value of each sample.
+        nfe: mean number of velocity evaluations per sample and draw.
+        baselines: closed-form Gaussians on the same data, by name.
+    """
+
+    value: float
+    stderr: float
+    probe_stderr: float | None
+    solver_error: float | None
+    checked: int
+    samples: int
+    dims: float
+    delta: float | None
+    draws: int
+    trace: str
+    solver: str
+    nfe: float
+    per_sample: tuple[float, ...] = field(repr=False)
+    baselines: Mapping[str, Estimate] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        parts = [f"{self.samples} samples", self.trace]
+        if self.probe_stderr is not None:
+            parts[-1] += f" ± {self.probe_stderr:.1g}"
+        parts.append("continuous" if self.delta is None else f"δ {self.delta:g}, {self.draws} draw(s)")
+        solver = self.solver
+        if self.solver_error is not None:
+            solver += f" ± {self.solver_error:.1g}"
+        parts += [solver, f"nfe {self.nfe:.0f}"]
+        beside = "".join(f" | {name} {estimate}" for name, estimate in self.baselines.items())
+        return f"NLL {self.value:.3f} ± {_known(self.stderr)} bits/dim ({', '.join(parts)}){beside}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+def _known(error: float) -> str:
+    return "?" if math.isnan(error) else f"{error:.3f}"
