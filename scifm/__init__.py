@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scifm.likelihood import BitsPerDim
     from scifm.priors import Prior
     from scifm.recipe import Recipe
-    from scifm.solve import Solution, Solver, integrate
+    from scifm.solve import Solution, Solver, SolverError, integrate
 
 __version__ = "0.1.0"
 
@@ -29,6 +29,7 @@ __all__ = [
     "Recipe",
     "Solution",
     "Solver",
+    "SolverError",
     "couplings",
     "data",
     "integrate",
@@ -48,6 +49,7 @@ _HOME = {
     "Recipe": "recipe",
     "Solution": "solve",
     "Solver": "solve",
+    "SolverError": "solve",
     "integrate": "solve",
 }
 

@@ -12,7 +12,9 @@ asks which layout it has.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -98,8 +100,15 @@ class Batch:
             if self.edges:
                 raise ValueError("Batch: edges need edge_index of shape (2, E).")
             return
-        if self.edge_index.ndim != 2 or self.edge_index.shape[0] != 2:
-            raise ValueError(f"Batch: edge_index must have shape (2, E), got {_describe(self.edge_index)}.")
+        if self.edge_index.ndim != 2 or self.edge_index.shape[0] != 2 or self.edge_index.dtype != torch.long:
+            raise ValueError(f"Batch: edge_index must be int64 of shape (2, E), got {_describe(self.edge_index)}.")
+        if self.edge_index.numel():
+            low, high = int(self.edge_index.min()), int(self.edge_index.max())
+            if low < 0 or high >= len(index) or not torch.equal(*index[self.edge_index]):
+                raise ValueError(
+                    f"Batch: edges must join rows of one sample; edge_index runs from {low} to {high} for "
+                    f"{len(index)} rows, or an edge crosses from one sample to another."
+                )
         for name, value in self.edges.items():
             if value.shape[0] != self.edge_index.shape[1]:
                 raise ValueError(
@@ -188,7 +197,8 @@ class Batch:
 
     def select(self, samples: Tensor | Sequence[int]) -> Batch:
         """The chosen samples, in the order given, with all that belongs to them."""
-        samples = torch.as_tensor(samples, dtype=torch.long, device=self.x.device)
+        samples = torch.as_tensor(samples, device=self.x.device)
+        samples = samples.nonzero().flatten() if samples.dtype == torch.bool else samples.long()
         context = {k: v[samples.to(v.device)] for k, v in self.context.items()}
         if self.index is None:
             return Batch(self.x[samples], context=context)
@@ -219,29 +229,22 @@ class Batch:
         if not batches:
             raise ValueError("Batch.join: expected at least one batch, got none.")
         first = batches[0]
+        names = [(b.dense, set(b.context), set(b.nodes), set(b.edges), b.edge_index is None, b.event) for b in batches]
+        if any(n != names[0] for n in names):
+            raise ValueError(
+                "Batch.join: the batches differ in layout, event shape, or in the names of what does not flow."
+            )
         x = torch.cat([b.x for b in batches])
         context = {k: torch.cat([b.context[k] for b in batches]) for k in first.context}
         if first.index is None:
             return Batch(x, context=context)
-        sizes = [b.size for b in batches]
-        index = torch.cat([b._index() + sum(sizes[:i]) for i, b in enumerate(batches)])
+        sizes = list(accumulate((b.size for b in batches), initial=0))
+        rows = list(accumulate((b.x.shape[0] for b in batches), initial=0))
+        shifted = [b.index + n for b, n in zip(batches, sizes, strict=False) if b.index is not None]
         nodes = {k: torch.cat([b.nodes[k] for b in batches]) for k in first.nodes}
-        if first.edge_index is None:
-            return Batch(x, index, sum(sizes), context, nodes)
-        rows = [b.x.shape[0] for b in batches]
-        edge_index = torch.cat([b._edge_index() + sum(rows[:i]) for i, b in enumerate(batches)], 1)
+        ends = [b.edge_index + n for b, n in zip(batches, rows, strict=False) if b.edge_index is not None]
         edges = {k: torch.cat([b.edges[k] for b in batches]) for k in first.edges}
-        return Batch(x, index, sum(sizes), context, nodes, edge_index, edges)
-
-    def _index(self) -> Tensor:
-        if self.index is None:
-            raise ValueError("Batch.join: dense and ragged batches cannot be joined.")
-        return self.index
-
-    def _edge_index(self) -> Tensor:
-        if self.edge_index is None:
-            raise ValueError("Batch.join: some batches have edges and some have none.")
-        return self.edge_index
+        return Batch(x, torch.cat(shifted), sizes[-1], context, nodes, torch.cat(ends, 1) if ends else None, edges)
 
     def groups(self, ignore: Sequence[str] = ()) -> list[Tensor]:
         """Sample numbers that may exchange their x: same number of rows and all that does not flow equal.
@@ -253,22 +256,20 @@ class Batch:
             long tensors (n_g,) that partition 0..B-1. A coupling never pairs across two groups.
         """
         keys: dict[tuple, list[int]] = {}
-        kept = {k: v for k, v in self.context.items() if k not in ignore}
-        carries = bool(kept or self.nodes or self.edge_index is not None)
-        parts = [replace(self, context=kept).select([b]) for b in range(self.size)] if carries else None
-        counts = self.counts.tolist()
-        for b in range(self.size):
-            key: tuple = (counts[b],)
-            if parts is not None:
-                p = parts[b]
-                values = [p.context, p.nodes, p.edges, {} if p.edge_index is None else {"": p.edge_index}]
-                key += tuple(t.cpu().numpy().tobytes() for m in values for _, t in sorted(m.items()))
+        keys: dict[tuple, list[int]] = {}
+        told = [v.cpu().numpy() for k, v in sorted(self.context.items()) if k not in ignore]
+        alone = [self.select([b]) for b in range(self.size)] if self.nodes or self.edge_index is not None else None
+        for b, count in enumerate(self.counts.tolist()):
+            key: tuple = (count, *(values[b].tobytes() for values in told))
+            if alone is not None:
+                own = [{"": alone[b].edge_index}, alone[b].nodes, alone[b].edges]
+                key += tuple(t.cpu().numpy().tobytes() for m in own for _, t in sorted(m.items()) if t is not None)
             keys.setdefault(key, []).append(b)
         return [torch.tensor(v, device=self.x.device) for v in keys.values()]
 
     def stack(self, x: Tensor, samples: Tensor) -> Tensor:
         """Rows of `samples`, which have equal counts, side by side: (n, numbers of a sample)."""
-        part = replace(self, x=x).select(samples).x
+        part = self.replace(x).select(samples).x
         return part.reshape(len(samples), -1)
 
     def place(self, x: Tensor, samples: Tensor, values: Tensor) -> Tensor:
@@ -279,8 +280,12 @@ class Batch:
     # -- values ----------------------------------------------------------------------------------------
 
     def replace(self, x: Tensor) -> Batch:
-        """The same samples with other values: x must keep its rows."""
-        return replace(self, x=x)
+        """The same samples with other values (rows, *any event)."""
+        if x.shape[:1] != self.x.shape[:1]:
+            raise ValueError(f"Batch.replace: expected {self.x.shape[0]} rows, got {_describe(x)}.")
+        new = copy(self)  # all else was checked when this batch was made, and velocities call this often
+        object.__setattr__(new, "x", x)
+        return new
 
     def randn(self, generator: torch.Generator | None = None) -> Tensor:
         """Standard normal noise shaped, typed and placed like x.

@@ -70,6 +70,15 @@ class Flow(nn.Module):
                 f"Flow: prior must be a scifm.Prior, got {type(prior).__name__}; derive from Prior and define "
                 "sample and log_prob."
             )
+        if not isinstance(velocity, nn.Module):
+            raise TypeError(f"Flow: velocity must be a network, an nn.Module instance, got {velocity!r}.")
+        if not isinstance(path, Path):
+            raise TypeError(f"Flow: path must be a Path instance, e.g. paths.Linear(), got {path!r}.")
+        for name, part in (("coupling", coupling), ("times", times)):
+            if isinstance(part, type) or not callable(part):
+                raise TypeError(
+                    f"Flow: {name} must be a callable, made if it is a class, e.g. OptimalTransport(); got {part!r}."
+                )
         metric = prior.metric if metric is None else metric
         if metric not in ("plain", "prior"):
             raise ValueError(f'Flow: metric must be "plain" or "prior", got {metric!r}.')
@@ -81,12 +90,12 @@ class Flow(nn.Module):
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """Flow-matching loss of each sample, (B,): mean square of v − u over its values."""
-        self._same_dtype(batch)
         model = self.transform(batch)
-        x0 = self.coupling(self.prior.sample(model, generator), model, generator)
+        x0 = _alike("Prior.sample", self.prior.sample(model, generator), model.x)
+        x0 = _alike("Coupling", self.coupling(x0, model, generator), model.x)
         t = self.times(len(model), generator).to(model.x)
         x_t, u_t = self.path(self._enter(x0, model), self._enter(model.x, model), t, model)
-        residual = self.velocity(t, x_t, model.replace(x_t)) - u_t
+        residual = self._velocity(t, x_t, model) - u_t
         return model.total(residual.square()) / model.dims.clamp(min=1)
 
     # -- sampling --------------------------------------------------------------------------------------
@@ -109,7 +118,9 @@ class Flow(nn.Module):
         Returns:
             Batch in the user's units, or (Batch, Solution).
         """
-        x0 = self.prior.sample(like, generator) if x0 is None else x0
+        if len(like) == 0:
+            raise ValueError("Flow.sample: like is empty; give a batch with as many samples as you want.")
+        x0 = _alike("Prior.sample", self.prior.sample(like, generator) if x0 is None else x0, like.x)
         solution = self.transport(self._enter(x0, like), 0.0, 1.0, like, solver)
         samples = self.transform.inverse(like.replace(self._leave(solution.x, like)))
         return (samples, solution) if statistics else samples
@@ -153,11 +164,20 @@ class Flow(nn.Module):
                 "Flow.log_prob: a single step gives no usable likelihood; take more steps, or an adaptive method."
             )
         model = self.transform(batch)
+        if (self.prior.dims(model) != model.dims).any():
+            raise NotImplementedError(
+                f"Flow.log_prob: {type(self.prior).__name__} lives on a subspace, prior.dims(batch) is less than "
+                "batch.dims; divergences on subspaces are not there yet, and full ones would be wrong."
+            )
         trace = traces.default(model) if trace is None else trace
         probes = trace.draw(model, generator) if probes is None else probes
         solution = self.transport(self._enter(model.x, model), 1.0, 0.0, model, solver, trace, probes)
         assert solution.logdet is not None
         base = self.prior.log_prob(self._leave(solution.x, model), model).double()
+        if base.shape != (len(model),):
+            raise ValueError(
+                f"Prior.log_prob: expected one number per sample, ({len(model)},), got {tuple(base.shape)}."
+            )
         return base + solution.logdet.mean(1) + self.transform.log_det(batch).double(), solution
 
     def bits_per_dim(self, batch: Batch, **settings: Any) -> BitsPerDim:
@@ -178,29 +198,39 @@ class Flow(nn.Module):
     ) -> Solution:
         """Carry z, in the flow's metric, from t0 to t1; with a trace, the log-determinant too."""
 
-        self._same_dtype(like)
-
-        def velocity(t: Tensor, x: Tensor, batch: Batch) -> Tensor:
-            return self.velocity(t, x, batch.replace(x))
-
         def field(t: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
             if trace is None:
-                return velocity(t, x, like), None
-            return trace(velocity, t, x, like, probes)
+                return self._velocity(t, x, like), None
+            return trace(self._velocity, t, x, like, probes)
 
-        with torch.no_grad():
-            return integrate(field, z, t0, t1, like, solver)
+        training = self.velocity.training
+        self.velocity.eval()  # one network for the whole curve: no dropout, no running statistics
+        try:
+            with torch.no_grad():
+                return integrate(field, z, t0, t1, like, solver)
+        finally:
+            self.velocity.train(training)
 
-    def _same_dtype(self, batch: Batch) -> None:
-        weight = next(self.velocity.parameters(), batch.x)
-        if weight.dtype != batch.x.dtype:
+    def _velocity(self, t: Tensor, x: Tensor, batch: Batch) -> Tensor:
+        weight = next(self.velocity.parameters(), x)
+        if weight.dtype != x.dtype:
             raise TypeError(
-                f"Flow: the data are {batch.x.dtype} and the network is {weight.dtype}; convert one of them, "
-                f"batch.to({weight.dtype}) or flow.velocity.to({batch.x.dtype})."
+                f"Flow: the data are {x.dtype} and the network is {weight.dtype}; convert one of them, "
+                f"batch.to({weight.dtype}) or flow.velocity.to({x.dtype})."
             )
+        return _alike("Velocity", self.velocity(t, x, batch.replace(x)), x)
 
     def _enter(self, x: Tensor, like: Batch) -> Tensor:
         return self.prior.whiten(x, like) if self.metric == "prior" else x
 
     def _leave(self, z: Tensor, like: Batch) -> Tensor:
         return self.prior.colour(z, like) if self.metric == "prior" else z
+
+
+def _alike(who: str, value: Tensor, like: Tensor) -> Tensor:
+    # A (B, 1) or, where B equals a dimension, a (B,) would broadcast and train without a word.
+    if value.shape != like.shape or value.dtype != like.dtype:
+        raise ValueError(
+            f"{who}: expected {like.dtype} of shape {tuple(like.shape)}, got {value.dtype} {tuple(value.shape)}."
+        )
+    return value

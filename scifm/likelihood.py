@@ -25,7 +25,7 @@ from torch import Tensor
 from scifm import trace as traces
 from scifm.batch import Batch
 from scifm.bits import BitsPerDim, Estimate
-from scifm.solve import Solver
+from scifm.solve import Solver, SolverError
 from scifm.trace import Trace
 
 if TYPE_CHECKING:
@@ -94,12 +94,16 @@ def bits_per_dim(
     scale = 1 / (batch.dims.double().cpu() * math.log(2))
     bits = -torch.cat(logs) * scale
     mean = estimate(bits)
-    probe_stderr = _probe_stderr(torch.cat(probe_vars), scale, draws)
+    probe_stderr = _probe_stderr(torch.cat(probe_vars), scale)
     solver_error = None
     check = min(check, len(batch))
     if check:
-        again = -_score(flow, batch, range(check), noise, solver.tighter())[0] * scale[:check]
-        solver_error = float((again - bits[:check]).abs().mean())
+        tighter, factor = solver.tighter(batch.x.dtype)
+        try:
+            again = -_score(flow, batch, range(check), noise, tighter)[0] * scale[:check]
+            solver_error = factor * float((again - bits[:check]).abs().mean())
+        except SolverError:  # the tighter solve failed, not the score: the error stays unknown
+            check = 0
     name = trace.__class__.__name__.lower()
     return BitsPerDim(
         value=mean.value,
@@ -133,9 +137,10 @@ class Noise:
         """For each draw, the dequantised samples and their probes."""
         data: list[list[Batch]] = [[] for _ in range(self.draws)]
         probes: list[list[Tensor]] = [[] for _ in range(self.draws)]
-        for i in samples:
+        part = batch.select(samples)
+        for number, i in enumerate(samples):
             generator = torch.Generator().manual_seed(self.base + i)
-            one = batch.select([i])
+            one = part.select([number])
             for k in range(self.draws):
                 data[k].append(dequantise(one, self.delta, generator))
                 probe = self.trace.draw(one, generator)
@@ -182,12 +187,14 @@ def mixture(logs: list[Tensor], batch: Batch, delta: float | None) -> Tensor:
     return log_prob if delta is None else log_prob + batch.dims.double().cpu() * math.log(delta)
 
 
-def _probe_stderr(variance: Tensor, scale: Tensor, draws: int) -> float | None:
+def _probe_stderr(variance: Tensor, scale: Tensor) -> float | None:
     error = float((variance * scale.square()).sum().sqrt() / len(variance))
     return None if math.isnan(error) else error
 
 
 def _checked(batch: Batch, draws: int, chunk: int, check: int) -> None:
+    if not batch.x.is_floating_point():
+        raise ValueError(f"bits_per_dim: the data are {batch.x.dtype}; convert to floats, with delta=1 for integers.")
     empty = (batch.dims == 0).nonzero().flatten().tolist()
     if len(batch) == 0 or empty:
         got = f"sample {empty[0]} without any" if empty else "none"

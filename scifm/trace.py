@@ -120,6 +120,8 @@ def default(like: Batch) -> Trace:
 
 
 def _forward(velocity: Velocity, t: Tensor, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    if torch.is_inference_mode_enabled():  # enable_grad would not help, and every divergence would be zero
+        raise RuntimeError("A divergence needs derivatives: use torch.no_grad(), not torch.inference_mode().")
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         return x, velocity(t, x, batch)

@@ -42,6 +42,8 @@ class Prior(nn.Module, ABC):
 
     def score(self, x: Tensor, like: Batch) -> Tensor:
         """Gradient of the log-density, shaped like x. The default differentiates `log_prob`."""
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError("A score needs derivatives: use torch.no_grad(), not torch.inference_mode().")
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             return torch.autograd.grad(self.log_prob(x, like).sum(), x)[0]

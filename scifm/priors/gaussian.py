@@ -55,14 +55,28 @@ class Gaussian(Prior):
         return -self.whiten(x, like) / self.std.to(x)
 
     def whiten(self, x: Tensor, like: Batch) -> Tensor:
+        self._fits(x)
         return (x - self.mean.to(x)) / self.std.to(x)
 
     def colour(self, z: Tensor, like: Batch) -> Tensor:
+        self._fits(z)
         return self.mean.to(z) + self.std.to(z) * z
+
+    def _fits(self, x: Tensor) -> None:
+        event = x.shape[1:]
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            last = event[len(event) - value.ndim :] if value.ndim <= len(event) else None
+            if last is None or any(v not in (1, e) for v, e in zip(value.shape, last, strict=True)):
+                raise ValueError(
+                    f"Gaussian: {name} of shape {tuple(value.shape)} does not broadcast to events of shape "
+                    f"{tuple(event)}; it is the same for all samples."
+                )
 
     def fit(self, batch: Batch) -> Gaussian:
         """Mean and (biased, maximum-likelihood) standard deviation over the rows of `batch`."""
         x = batch.x.double()
+        if not len(x) or not x.isfinite().all():
+            raise ValueError("Gaussian.fit: expected finite data, got none or NaN; fill or drop missing values.")
         axes = {"all": tuple(range(x.ndim)), "channel": (0, *range(2, x.ndim)), "value": (0,)}[self.per]
         self.mean = x.mean(axes, keepdim=True)[0] if self.per != "all" else x.mean()
         self.std = x.std(axes, correction=0, keepdim=True)[0] if self.per != "all" else x.std(correction=0)
