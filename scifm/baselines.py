@@ -48,7 +48,8 @@ def baselines(
     cut = max(1, len(model) - len(model) // 5)
     head, tail = model.select(range(cut)), model.select(range(min(cut, len(model) - 1), len(model)))
     scores = {}
-    for name, make in _gaussians(model, largest).items():
+    makers = _gaussians(model, largest, flow.prior)
+    for name, make in makers.items():
         try:
             scores[name] = float(make().fit(head).log_prob(tail.x, tail).mean())
         except (ValueError, NotImplementedError):
@@ -56,14 +57,14 @@ def baselines(
     found = {"prior": flow.prior, "white": Gaussian().fit(model)}
     if scores:
         best = max(scores, key=lambda name: scores[name])
-        found[f"best Gaussian ({best})"] = _gaussians(model, largest)[best]().fit(model)
+        found[f"best Gaussian ({best})"] = makers[best]().fit(model)
     device = torch.device("cpu") if generator is None else generator.device
     base = int(torch.randint(2**31, (), generator=generator, device=device))
     noise = Noise(base, delta, draws, traces.Exact())
     return {name: _closed_form(flow, prior, test, noise) for name, prior in found.items()}
 
 
-def _gaussians(model: Batch, largest: int) -> dict[str, Callable[[], Prior]]:
+def _gaussians(model: Batch, largest: int, prior: Prior) -> dict[str, Callable[[], Prior]]:
     found: dict[str, Callable[[], Prior]] = {"per channel": lambda: Gaussian(per="channel")}
     try:
         event = model.grid("baselines")
@@ -72,8 +73,11 @@ def _gaussians(model: Batch, largest: int) -> dict[str, Callable[[], Prior]]:
     found["per value"] = lambda: Gaussian(per="value")
     target: Callable[[], Prior | None] = lambda: None  # noqa: E731
     if len(event) > 1:
-        found["spectral"] = lambda: SpectralGaussian(event, spectrum=spectra.PerMode())
-        target = lambda: SpectralGaussian(event, spectrum=spectra.PerMode())  # noqa: E731
+        # the boundary that the flow's own prior was told of, else walls
+        periodic = prior.basis.periodic if isinstance(prior, SpectralGaussian) else False
+        target = lambda: SpectralGaussian(event, periodic, spectra.PerMode())  # noqa: E731
+        found["spectral"] = target
+        found["isotropic"] = lambda: SpectralGaussian(event, periodic, spectra.Isotropic())
     if math.prod(event) <= largest:
         found["full covariance"] = lambda: FullGaussian(event, target=target())
     return found

@@ -2,14 +2,17 @@
 
 Everything that happens at step s follows from the seed, s and the state in the last checkpoint: which samples are
 drawn is a function of (seed, s), and all noise comes from one generator whose state is saved.  So a run that was killed
-and resumed ends in the same bytes as one that was not.
+and resumed ends in the same bytes as one that was not, with the same number of threads.  On CUDA the sums of ragged
+sets are atomic, and the last digits may differ.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +26,7 @@ from scifm.flow import Flow
 from scifm.history import History
 from scifm.interruptions import interruptions
 from scifm.likelihood import bits_per_dim, dequantise
+from scifm.randomness import restore_states, states
 from scifm.run import versions
 from scifm.solve import Solver, SolverError
 from scifm.trace import Hutchinson
@@ -52,7 +56,7 @@ def train(
     Args:
         recipe: flow, data and plain numbers.
         folder: gets `checkpoints/` and `metrics.jsonl`.
-        seed: decides the order of the data and all noise.
+        seed: decides the order of the data and all noise. Torch's global state is seeded too, for dropout.
         tracker: has `log(metrics, step)`; None for none.
         resume: go on from the latest checkpoint.
 
@@ -69,6 +73,7 @@ def train(
     optimiser = _optimiser(flow, recipe)
     generator = torch.Generator().manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)  # for dropout, which knows no other source
     step = _restore(folder, flow, ema, optimiser, generator, seed) if resume else 0
     history = History(folder / "metrics.jsonl", tracker, step)
 
@@ -109,9 +114,14 @@ def draw(n: int, size: int, step: int, seed: int) -> Tensor:
     position = torch.arange(step * size, (step + 1) * size)
     pieces = []
     for epoch in range(int(position[0]) // n, int(position[-1]) // n + 1):
-        shuffle = torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
-        pieces.append(shuffle[position[position // n == epoch] % n])
+        pieces.append(_shuffle(n, seed, epoch)[position[position // n == epoch] % n])
     return torch.cat(pieces)
+
+
+@lru_cache(maxsize=2)
+def _shuffle(n: int, seed: int, epoch: int) -> Tensor:
+    mixed = int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "big")
+    return torch.randperm(n, generator=torch.Generator().manual_seed(mixed))
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
@@ -123,9 +133,15 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 
 
 def _optimiser(flow: Flow, recipe: Recipe) -> torch.optim.AdamW:
-    parameters = [p for p in flow.parameters() if p.requires_grad]
+    parameters = [p for p in flow.velocity.parameters() if p.requires_grad]
     if not parameters:
         raise TrainingError("train: the flow has no parameters to train; its velocity must be a network.")
+    for name, part in (("prior", flow.prior), ("transform", flow.transform)):
+        if any(p.requires_grad for p in part.parameters()):
+            raise TrainingError(
+                f"train: the {name} has parameters that ask for gradients, and the flow-matching loss would collapse "
+                "them (a narrow prior is easy to flow from); keep its numbers as buffers and set them in fit."
+            )
     settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
     try:
         return torch.optim.AdamW(parameters, fused=True, **settings)
@@ -133,10 +149,13 @@ def _optimiser(flow: Flow, recipe: Recipe) -> torch.optim.AdamW:
         return torch.optim.AdamW(parameters, **settings)
 
 
+@torch.no_grad()
 def _average(ema: Flow, flow: Flow, decay: float, step: int) -> None:
     """Move the averaged weights; the average is short at first, or it would remember the initial weights."""
     average = get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))
     average(list(ema.parameters()), [p.detach() for p in flow.parameters()], torch.tensor(step))
+    for mean, now in zip(ema.buffers(), flow.buffers(), strict=True):  # running statistics, not weights
+        mean.copy_(now)
 
 
 def _check(loss: Tensor, norm: Tensor, samples: Tensor, batch: Batch, step: int) -> None:
@@ -190,12 +209,12 @@ def _save(
     tensors = {f"model.{k}": v for k, v in flow.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
     tensors |= {f"optimiser.{k}": v for k, v in packed.items()}
-    tensors |= {"rng.generator": generator.get_state(), "rng.torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors |= {f"rng.cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
+    random, plain = states(generator)
+    tensors |= {f"rng.{k}": v for k, v in random.items()}
     recipe = folder / "recipe.py"
     about = {
         "optimiser": meta,
+        "rng": plain,
         "seed": seed,  # with the step it fixes the position in the data
         "versions": versions(),
         "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else None,
@@ -220,12 +239,7 @@ def _restore(
     flow.load_state_dict(part("model"))
     ema.load_state_dict(part("ema"))
     checkpoint.unpack(optimiser, part("optimiser"), meta["optimiser"])
-    rng = part("rng")
-    generator.set_state(rng["generator"])
-    torch.set_rng_state(rng["torch"])
-    cuda = [v for k, v in sorted(rng.items()) if k.startswith("cuda.")]
-    if cuda and len(cuda) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(cuda)
+    restore_states(generator, part("rng"), meta["rng"])
     return step
 
 

@@ -72,6 +72,18 @@ def test_select_keeps_all_that_belongs_to_a_sample():
     assert bonds == {(0, 1): 10, (1, 0): 40, (2, 3): 20, (3, 4): 30, (4, 2): 50}
 
 
+def test_select_takes_masks_for_what_they_are():
+    mask = torch.tensor([True, False, True])
+    assert with_edges().select(mask).context["label"].tolist() == [7, 9]
+    assert dense().select([False, True, False, True]).x.shape[0] == 2
+
+
+def test_replace_keeps_everything_else_and_checks_the_rows():
+    batch = with_edges()
+    new = batch.replace(torch.zeros(6, 4))
+    assert new.event == (4,) and new.nodes is batch.nodes and new.size == 3 and batch.event == (1,)
+
+
 def test_select_may_repeat_a_sample():
     part = with_edges().select([2, 1, 1])
     assert part.counts.tolist() == [1, 2, 2]
@@ -166,6 +178,14 @@ def test_pyg_in_pyg_out():
         (lambda: Batch(torch.zeros(3, 2), torch.tensor([0, 1, 1]), 2, nodes={"z": torch.zeros(2)}), "per row"),
         (lambda: Batch(torch.zeros(3, 2), torch.tensor([0, 1, 1]), 2, edges={"b": torch.zeros(1)}), "edge_index"),
         (lambda: Batch.join([]), "at least one"),
+        (lambda: Batch.join([dense(), ragged(event=(2, 3))]), "differ in layout"),
+        (
+            lambda: Batch.join([Batch(torch.zeros(1, 2)), Batch(torch.zeros(1, 2), context={"y": torch.zeros(1)})]),
+            "names",
+        ),
+        (lambda: Batch(torch.zeros(3, 2), torch.tensor([0, 1, 1]), 2, edge_index=torch.tensor([[0], [1]])), "crosses"),
+        (lambda: Batch(torch.zeros(3, 2), torch.tensor([0, 1, 1]), 2, edge_index=torch.tensor([[1], [9]])), "3 rows"),
+        (lambda: dense(3).replace(torch.zeros(2, 2)), "expected 3 rows"),
         (lambda: dense(3).spread(torch.zeros(2)), "one number per sample"),
         (lambda: ragged().grid("SpectralGaussian"), "SpectralGaussian works on dense"),
         (lambda: dense().to_pyg(), "no nodes"),

@@ -14,7 +14,7 @@ from torch import nn
 
 from scifm import Batch, Flow, Solver, networks, paths, times
 from scifm.couplings import OptimalTransport
-from scifm.priors import FullGaussian, Gaussian, SpectralGaussian, spectra
+from scifm.priors import FullGaussian, Gaussian, Prior, SpectralGaussian, spectra
 from scifm.trace import Exact, Hutchinson
 
 TIGHT = Solver("dopri5", rtol=1e-10, atol=1e-10)
@@ -54,6 +54,11 @@ def gaussians(size):
 
 def normal(mean, C):
     return torch.distributions.MultivariateNormal(mean, C)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)  # torch.distributions draw from the global state
 
 
 @pytest.mark.parametrize("size", [2, 6, 20])
@@ -325,3 +330,83 @@ def test_a_ragged_likelihood_does_not_depend_on_batch_mates():
     assert abs(float(alone[0] - beside[0])) < 1e-10
     assert int(a.accepted[0]) == int(b.accepted[0]) and int(a.nfe[0]) == int(b.nfe[0])
     assert len(b.accepted.unique()) > 1  # the neighbours really step otherwise
+
+
+class Shaped(nn.Module):
+    """A velocity of the wrong shape, which would broadcast."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape, self.weight = shape, nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, t, x, batch):
+        return self.weight * x.sum(1).reshape(self.shape)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (3,), (1, 3)])
+def test_what_would_broadcast_is_refused(shape):
+    batch = Batch(torch.randn(3, 3, dtype=torch.float64))  # B == D on purpose
+    flow = Flow(Shaped(shape), Gaussian())
+    for call in (flow.loss, flow.log_prob, flow.sample):
+        with pytest.raises(ValueError, match=r"Velocity: expected torch.float64 of shape \(3, 3\)"):
+            call(batch)
+
+    class OneDraw(Prior):
+        def sample(self, like, generator=None):
+            return like.randn(generator)[0]
+
+        def log_prob(self, x, like):
+            return Gaussian().log_prob(x, like).sum()
+
+    flow = Flow(Net(3), OneDraw())
+    with pytest.raises(ValueError, match="Prior.sample: expected"):
+        flow.loss(batch)
+    with pytest.raises(ValueError, match="Prior.log_prob: expected one number per sample"):
+        flow.log_prob(batch)
+
+
+def test_inference_mode_is_refused_where_it_would_give_zero_divergence():
+    flow, batch = Flow(Net(3), Gaussian()), Batch(torch.zeros(2, 3, dtype=torch.float64))
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="no_grad"):
+        flow.log_prob(batch)
+    with torch.no_grad():
+        assert flow.log_prob(batch).isfinite().all()
+
+
+def test_a_prior_on_a_subspace_is_refused_until_divergences_are():
+    class Centred(Prior):
+        def sample(self, like, generator=None):
+            x = like.randn(generator)
+            return x - x.mean(1, keepdim=True)
+
+        def log_prob(self, x, like):
+            return Gaussian().log_prob(x, like) + 0.5 * math.log(2 * math.pi)
+
+        def dims(self, like):
+            return like.dims - 1
+
+    with pytest.raises(NotImplementedError, match="subspace"):
+        Flow(Net(3), Centred()).log_prob(Batch(torch.zeros(2, 3, dtype=torch.float64)))
+
+
+def test_a_likelihood_is_of_one_network_even_while_training():
+    net = Net(4)
+    net.layers.insert(1, nn.Dropout(0.5))
+    flow = Flow(net, Gaussian()).train()
+    batch = Batch(torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    assert torch.equal(flow.log_prob(batch), flow.log_prob(batch))
+    assert flow.velocity.training
+
+
+def test_parts_that_were_not_made_are_refused():
+    for settings, says in (
+        ({"path": paths.Linear}, "path must be a Path instance"),
+        ({"coupling": OptimalTransport}, "coupling must be a callable, made"),
+        ({"times": 0.5}, "times must be a callable"),
+    ):
+        with pytest.raises(TypeError, match=says):
+            Flow(Net(2), Gaussian(), **settings)
+    with pytest.raises(TypeError, match="velocity must be a network"):
+        Flow(Net, Gaussian())
+    with pytest.raises(ValueError, match="like is empty"):
+        Flow(Net(2), Gaussian()).sample(Batch(torch.zeros(0, 2, dtype=torch.float64)))

@@ -178,6 +178,40 @@ def test_the_solvers_error_is_measured_and_shrinks():
     assert loose.checked == 4 and tight.nfe > loose.nfe
 
 
+@pytest.mark.parametrize(("method", "steps"), [("euler", 20), ("midpoint", 10), ("rk4", 4)])
+def test_the_error_of_fixed_steps_is_the_error(method, steps):
+    """Twice the steps are not the truth: the difference is scaled by 2^p/(2^p − 1)."""
+    flow = Flow(Net(5), Gaussian())
+    batch = data(8)
+    result = bits_per_dim(flow, batch, trace=Exact(), solver=Solver(method, steps=steps), check=8)
+    truth = bits_per_dim(flow, batch, trace=Exact(), solver=Solver(rtol=1e-10, atol=1e-10), check=0)
+    true = sum(abs(a - b) for a, b in zip(result.per_sample, truth.per_sample, strict=True)) / 8
+    assert 0.8 < result.solver_error / true < 1.25
+
+
+def test_a_score_is_not_lost_when_the_tighter_solve_is_impossible():
+    flow = Flow(Net(5).float(), Gaussian())
+    result = bits_per_dim(flow, Batch(data().x.float()), trace=Exact(), solver=Solver(rtol=2e-6, atol=2e-6))
+    assert math.isfinite(result.value) and result.solver_error is not None
+    tight = Solver(rtol=1e-5, atol=1e-5, max_steps=12)
+    stuck = bits_per_dim(flow, Batch(data().x.float()), trace=Exact(), solver=tight)
+    assert math.isfinite(stuck.value)
+
+
+def test_a_periodic_prior_is_compared_with_periodic_gaussians():
+    truth = SpectralGaussian((1, 8, 10), True, spectra.Matern(4.0, nugget=0.01))
+    like = Batch(torch.zeros(400, 1, 8, 10, dtype=torch.float64))
+    train, test = (like.replace(truth.sample(like, torch.Generator().manual_seed(s))) for s in (0, 1))
+    ladder = baselines(Flow(Still(), truth), train, test, largest=10)
+    best = next(v for k, v in ladder.items() if k.startswith("best"))
+    assert abs(best.value - ladder["prior"].value) < 0.03
+
+
+def test_a_single_sample_has_no_standard_error_and_says_so():
+    result = bits_per_dim(Flow(Net(5), Gaussian()), data(1), trace=Exact())
+    assert "± ?" in str(result) and result.to_dict()["stderr"] is None
+
+
 def test_dequantised_values_stay_in_their_bins_and_round_back():
     batch = levels("dense")
     noisy = dequantise(batch, 1.0, torch.Generator().manual_seed(0))
@@ -243,6 +277,7 @@ def test_noisy_probes_with_many_draws_are_warned_about():
     [
         (Batch(torch.zeros(0, 3)), {}, "at least one sample"),
         (Batch(torch.full((2, 3), torch.nan)), {}, "sample 0 holds NaN"),
+        (Batch(torch.zeros(2, 3, dtype=torch.long)), {}, "delta=1 for integers"),
         (data(), {"delta": 0.0}, "delta must be positive"),
         (data(), {"draws": 0}, "at least 1"),
         (data(), {"chunk": 0}, "at least 1"),

@@ -166,6 +166,70 @@ def test_nothing_to_train_is_said(tmp_path):
         train(recipe(velocity=Still()), tmp_path, progress=False)
 
 
+def test_a_learnable_prior_is_refused(tmp_path):
+    class Learns(priors.Prior):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def sample(self, like, generator=None):
+            return self.scale * like.randn(generator)
+
+        def log_prob(self, x, like):
+            return priors.Gaussian(std=self.scale.detach()).log_prob(x, like)
+
+    r = recipe()
+    with pytest.raises(TrainingError, match="would collapse"):
+        train(Recipe(Flow(r.flow.velocity, Learns()), r.data, steps=3), tmp_path, progress=False)
+
+
+def test_running_statistics_are_carried_over(tmp_path):
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = networks.MLP(2, hidden=(8,))
+            self.register_buffer("seen", torch.zeros(()))
+
+        def forward(self, t, x, batch):
+            if self.training:
+                self.seen += 1
+            return self.net(t, x, batch)
+
+    ema = train(recipe(10, velocity=Counts()), tmp_path, progress=False)
+    assert float(ema.velocity.seen) == 10
+
+
+def test_every_random_state_is_resumed(tmp_path):
+    """A network that draws from torch's, NumPy's and Python's global states, as a user's may."""
+    import random
+
+    import numpy as np
+
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = networks.MLP(2, hidden=(8,))
+
+        def forward(self, t, x, batch):
+            if self.training:
+                x = x + float(torch.rand(())) + float(np.random.rand()) + random.random()
+            return self.net(t, x, batch)
+
+    def seeded():
+        random.seed(0)
+        np.random.seed(0)
+        torch.manual_seed(0)
+        return recipe(velocity=Noisy())
+
+    train(seeded(), tmp_path / "whole", progress=False)
+    with pytest.raises(_Killed):
+        train(seeded(), tmp_path / "part", progress=False, tracker=_Dies(25))
+    random.seed(99)
+    np.random.seed(99)
+    train(recipe(velocity=Noisy()), tmp_path / "part", progress=False, resume=True)
+    assert final(tmp_path / "part") == final(tmp_path / "whole")
+
+
 def test_every_epoch_is_one_shuffle_of_all_samples():
     stream = torch.cat([draw(10, 4, step, seed=1) for step in range(10)])
     for epoch in range(4):
