@@ -9,10 +9,8 @@ sets are atomic, and the last digits may differ.
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 import warnings
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +26,14 @@ from scifm.interruptions import interruptions
 from scifm.likelihood import bits_per_dim, dequantise
 from scifm.randomness import restore_states, states
 from scifm.run import versions
+from scifm.schedule import draw, learning_rate
 from scifm.solve import Solver, SolverError
 from scifm.trace import Hutchinson
 
 if TYPE_CHECKING:
     from scifm.recipe import Recipe
 
-__all__ = ["TrainingError", "draw", "learning_rate", "train"]
+__all__ = ["TrainingError", "train"]
 
 
 class TrainingError(RuntimeError):
@@ -107,29 +106,6 @@ def train(
             if last and step < recipe.steps:
                 raise KeyboardInterrupt
     return ema
-
-
-def draw(n: int, size: int, step: int, seed: int) -> Tensor:
-    """The samples of a step, (size,): consecutive pieces of one fresh shuffle of 0..n−1 per epoch."""
-    position = torch.arange(step * size, (step + 1) * size)
-    pieces = []
-    for epoch in range(int(position[0]) // n, int(position[-1]) // n + 1):
-        pieces.append(_shuffle(n, seed, epoch)[position[position // n == epoch] % n])
-    return torch.cat(pieces)
-
-
-@lru_cache(maxsize=2)
-def _shuffle(n: int, seed: int, epoch: int) -> Tensor:
-    mixed = int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "big")
-    return torch.randperm(n, generator=torch.Generator().manual_seed(mixed))
-
-
-def learning_rate(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then a cosine down to nothing."""
-    if step < recipe.warmup:
-        return recipe.learning_rate * (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _optimiser(flow: Flow, recipe: Recipe) -> torch.optim.AdamW:

@@ -14,7 +14,8 @@ from torch import nn
 
 from scifm import Batch, Flow, Recipe, checkpoint, networks, priors
 from scifm.data import Data, moons
-from scifm.train import TrainingError, draw, learning_rate, train
+from scifm.schedule import draw, learning_rate
+from scifm.train import TrainingError, train
 
 
 def points(n=200, seed=0):

@@ -1,0 +1,39 @@
+"""What a training step does as a function of its number: the samples it sees and its learning rate."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from scifm.recipe import Recipe
+
+__all__ = ["draw", "learning_rate"]
+
+
+def draw(n: int, size: int, step: int, seed: int) -> Tensor:
+    """The samples of a step, (size,): consecutive pieces of one fresh shuffle of 0..n−1 per epoch."""
+    position = torch.arange(step * size, (step + 1) * size)
+    pieces = []
+    for epoch in range(int(position[0]) // n, int(position[-1]) // n + 1):
+        pieces.append(_shuffle(n, seed, epoch)[position[position // n == epoch] % n])
+    return torch.cat(pieces)
+
+
+@lru_cache(maxsize=2)
+def _shuffle(n: int, seed: int, epoch: int) -> Tensor:
+    mixed = int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "big")
+    return torch.randperm(n, generator=torch.Generator().manual_seed(mixed))
+
+
+def learning_rate(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then a cosine down to nothing."""
+    if step < recipe.warmup:
+        return recipe.learning_rate * (step + 1) / recipe.warmup
+    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
