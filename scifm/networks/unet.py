@@ -171,7 +171,7 @@ class _Block(nn.Module):
         self.skip = nn.Identity() if before == after else _CONV[len(padding)](before, after, 1)
 
     def forward(self, h: Tensor, waves: Tensor) -> Tensor:
-        scale, shift = self.film(waves).reshape(h.shape[0], -1, *[1] * (h.ndim - 2)).chunk(2, 1)
+        scale, shift = self.film(waves).unflatten(1, (-1, *[1] * (h.ndim - 2))).chunk(2, 1)
         new = self.norm2(self.conv1(F.silu(self.norm1(h))))
         return self.skip(h) + self.conv2(F.silu(new * (1 + scale) + shift))
 

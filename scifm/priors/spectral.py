@@ -148,6 +148,8 @@ class SpectralGaussian(Prior):
         if len(self.shape) < 2:
             raise ValueError(f"SpectralGaussian: shape must be (channels, *grid), got {self.shape}.")
         grid = self.shape[1:]
+        if math.prod(grid) < 2:
+            raise ValueError(f"SpectralGaussian: a field needs at least 2 points, got the grid {grid}; use Gaussian.")
         flags = [periodic] * len(grid) if isinstance(periodic, bool) else list(periodic)
         self.basis, self.spectrum = Basis(grid, flags), spectrum
         self.mean: Tensor
