@@ -187,7 +187,7 @@ def _agrees(prior: Prior, one: Batch, samples: int, seed: int) -> None:
         warnings.warn(
             f"check_prior: a density of {dims} dimensions, too many or too far from a Gaussian to judge its constant; "
             "check that in fewer dimensions.",
-            stacklevel=3,
+            stacklevel=4,  # no_grad has a frame of its own
         )
 
 

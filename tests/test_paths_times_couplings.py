@@ -156,3 +156,118 @@ def test_a_data_prior_is_used_as_it_is():
     x0 = prior.sample(DENSE, torch.Generator().manual_seed(0))
     x_t, u_t = paths.Linear()(x0, DENSE.x, torch.zeros(3), DENSE)
     assert torch.equal(x_t, x0) and torch.equal(u_t, DENSE.x - x0)
+
+
+class Wrong(paths.Path):
+    """Straight lines with one thing wrong."""
+
+    def __init__(self, fault=None):
+        self.fault = fault
+
+    def coefficients(self, t):
+        a, s, da, ds = paths.Linear().coefficients(t)
+        fault = self.fault
+        if fault == "near the start":
+            da = torch.where(t < 0.01, 2.0, da)
+        if fault == "near the end":
+            da = torch.where(t > 0.99, 2.0, da)
+        if fault == "at the start only":
+            da = torch.where(t == 0, 2.0, da)
+        if fault == "jumps after the start":
+            a = torch.where((t > 0) & (t < 0.05), 7.0, a)
+        if fault == "infinite at the end":
+            da = torch.where(t == 1, torch.inf, da)
+        if fault == "falls short":
+            a, da = 0.9 * a, 0.9 * da
+        if fault == "keeps the prior":
+            s, ds = torch.ones_like(t), torch.zeros_like(t)
+        if fault == "single precision" and t.dtype == torch.float32:
+            ds = 3 * ds
+        return a, s, da, ds
+
+    def __call__(self, x0, x1, t, like):
+        if self.fault == "one time for all":
+            t = t[:1].expand_as(t)
+        x, u = super().__call__(x0, x1, t, like)
+        if self.fault == "shape of the point":
+            return x.flatten(), u
+        return (x, u.float()) if self.fault == "dtype of the velocity" else (x, u)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("near the start", "not the time derivative of x_t at t=0"),
+        ("near the end", "not the time derivative of x_t at t=0.999"),
+        ("at the start only", "not the time derivative of x_t at t=0 "),
+        ("jumps after the start", "not the time derivative"),
+        ("infinite at the end", "not finite at t=1"),
+        ("falls short", "away from x1"),
+        ("keeps the prior", "σ at t=1 is 1"),
+        ("single precision", "u_t in torch.float32"),
+        ("one time for all", "own time"),
+        ("shape of the point", "x_t: expected shape"),
+        ("dtype of the velocity", "u_t: expected shape"),
+    ],
+)
+def test_each_law_of_a_path_has_a_path_that_breaks_it(fault, says):
+    with pytest.raises(AssertionError, match=says):
+        check_path(Wrong(fault), DENSE)
+    check_path(Wrong(), DENSE)
+
+
+def test_a_path_needs_a_sample_to_be_checked():
+    with pytest.raises(ValueError, match="at least one sample"):
+        check_path(paths.Linear(), Batch(torch.zeros(0, 3)))
+
+
+def unseeded(x0, batch, generator=None):
+    state = torch.get_rng_state()
+    unseeded.calls += 1
+    order = torch.randperm(len(x0), generator=torch.Generator().manual_seed(unseeded.calls))
+    torch.set_rng_state(state)
+    return x0[order]
+
+
+unseeded.calls = 0
+
+
+def changes_the_data(x0, batch, generator=None):
+    batch.x.add_(1)
+    return x0
+
+
+def changes_the_draws(x0, batch, generator=None):
+    return x0.copy_(x0.flip(0).clone())
+
+
+def uses_the_global_state(x0, batch, generator=None):
+    torch.rand(())
+    return x0
+
+
+def in_double(x0, batch, generator=None):
+    return x0.double()
+
+
+@pytest.mark.parametrize(
+    ("coupling", "says"),
+    [
+        (unseeded, "two calls with equal generators differ"),
+        (changes_the_data, "in place"),
+        (changes_the_draws, "in place"),
+        (uses_the_global_state, "global random state"),
+        (in_double, "expected shape, dtype"),
+    ],
+)
+def test_each_law_of_a_coupling_has_a_coupling_that_breaks_it(coupling, says):
+    with pytest.raises(AssertionError, match=says):
+        check_coupling(coupling, Batch(torch.randn(6, 2, generator=torch.Generator().manual_seed(0))))
+
+
+def test_the_check_knows_ignored_context_and_empty_samples():
+    timed = Batch(torch.randn(6, 2), context={"time": torch.arange(6.0)})
+    check_coupling(couplings.OptimalTransport(ignore=("time",)), timed, ignore=("time",))
+    with pytest.raises(AssertionError, match="exactly once"):
+        check_coupling(couplings.OptimalTransport(ignore=("time",)), timed)
+    check_coupling(couplings.OptimalTransport(), Batch(torch.randn(3, 2), torch.tensor([0, 3, 3]), 5))

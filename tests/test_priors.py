@@ -272,3 +272,198 @@ def test_wrong_scale_is_caught_in_many_dimensions_too():
 def test_bad_priors_are_refused_with_the_reason(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+class Off(Prior):
+    """White noise, with one thing wrong that is harder to see; the density is right unless the fault says so."""
+
+    def __init__(self, fault=None):
+        super().__init__()
+        self.fault = fault
+
+    def sample(self, like, generator=None):
+        z, fault = like.randn(generator), self.fault
+        if isinstance(fault, float):
+            return fault * z
+        if fault == "covariance":  # the total variance is right
+            return z * torch.linspace(0.4, 1.6, like.event[-1]).to(z).sqrt()
+        if fault == "correlated":
+            return 0.8 * z + 0.6 * z.roll(1, -1)
+        if fault == "mixture":  # mean and covariance are right
+            wide = like.randn(generator)[:, :1] > 0
+            return z * torch.where(wide, 1.75**0.5, 0.5)
+        if fault == "pairs":
+            return torch.repeat_interleave(z[: (len(z) + 1) // 2], 2, 0)[: len(z)].contiguous()
+        if fault == "subspace":
+            return z - z.mean(-1, keepdim=True)
+        if fault == "global state":
+            torch.rand(())
+        if fault == "sample is always double":
+            return z.double()
+        return z
+
+    def log_prob(self, x, like):
+        log_prob, fault = Gaussian(mean=3.0 if self.fault == "mean" else 0.0).log_prob(x, like), self.fault
+        if fault == "constant":
+            return log_prob + 0.2
+        if fault == "constant of larger sets":
+            return log_prob + (like.counts > 2)
+        if fault == "constant of a condition":
+            return log_prob + 0.3 * (like.context["label"] == 7)
+        if fault == "infinite":
+            return log_prob / 0
+        if fault == "density is double":
+            return log_prob.double()
+        if fault == "density in single" and x.dtype == torch.float32:
+            return log_prob * 1.01
+        return log_prob
+
+    def score(self, x, like):
+        if self.fault == "score in single" and x.dtype == torch.float32:
+            return -7 * x
+        if self.fault == "score is double":
+            return -x.double()
+        return (3.0 if self.fault == "mean" else 0.0) - x
+
+
+SUBTLE = {
+    1.1: "do not follow log_prob",
+    2.0: "disagree in scale",
+    3.0: "disagree in scale",
+    10.0: "disagree in scale",
+    "covariance": "wrong covariance",
+    "correlated": "wrong covariance",
+    "mean": "wrong mean",
+    "mixture": "wrong shape",
+    "constant": "does not integrate to one.*= 1.221",
+    "pairs": "only 4096 differ",
+    "subspace": "Prior.dims says",
+    "global state": "global random state",
+}
+
+
+@pytest.mark.parametrize("size", [3, 20, 60])
+@pytest.mark.parametrize("fault", SUBTLE)
+def test_subtle_faults_are_caught_in_few_dimensions_and_in_many(fault, size):
+    with pytest.raises(AssertionError, match=SUBTLE[fault]):
+        check_prior(Off(fault), Batch(torch.zeros(2, size)))
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("infinite", "not finite at the prior's own samples"),
+        ("density is double", "returns torch.float64 for torch.float32"),
+        ("density in single", "log_prob in torch.float32 is off"),
+        ("score in single", "score in torch.float32 is off"),
+        ("score is double", "Prior.score: expected shape, dtype"),
+    ],
+)
+def test_faults_of_precision_are_caught(fault, says):
+    with pytest.raises(AssertionError, match=says):
+        check_prior(Off(fault), Batch(torch.zeros(2, 3)))
+
+
+def test_samples_of_a_fixed_dtype_are_caught():
+    with pytest.raises(AssertionError, match="Prior.sample: expected shape, dtype"):
+        check_prior(Off("sample is always double"), Batch(torch.zeros(2, 3, dtype=torch.float64)))
+
+
+def test_every_size_and_condition_is_looked_at():
+    index = torch.tensor([0, 0, 1, 1, 1, 1])
+    with pytest.raises(AssertionError, match="does not integrate to one"):
+        check_prior(Off("constant of larger sets"), Batch(torch.zeros(6, 2), index, 2))
+    label = torch.tensor([1, 1, 1, 7])
+    with pytest.raises(AssertionError, match="does not integrate to one"):
+        check_prior(Off("constant of a condition"), Batch(torch.zeros(4, 2), context={"label": label}))
+
+
+def test_a_batch_may_hold_empty_samples_but_not_only_them():
+    check_prior(Gaussian(2.0), Batch(torch.zeros(3, 2), torch.tensor([0, 0, 2]), 4))
+    for nothing in (Batch(torch.zeros(0, 2)), Batch(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long), 2)):
+        with pytest.raises(ValueError, match="at least one sample that has values"):
+            check_prior(Gaussian(), nothing)
+
+
+class Whitening(Off):
+    """Scale 2, and says so in whiten and colour."""
+
+    metric = "prior"
+
+    def sample(self, like, generator=None):
+        return 2 * like.randn(generator)
+
+    def log_prob(self, x, like):
+        return Gaussian(std=2.0).log_prob(x, like) + 1e-3 * (self.fault == "constant")
+
+    def score(self, x, like):
+        return -x / 4
+
+    def whiten(self, x, like):
+        return x / (2.1 if self.fault == "whiten and colour" else 2)
+
+    def colour(self, z, like):
+        return z * (2.1 if self.fault in ("colour", "whiten and colour") else 2)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("colour", "colour does not undo whiten"),
+        ("whiten and colour", "log_prob and whiten disagree"),
+        ("constant", "off by 0.001 from the log-determinant"),
+    ],
+)
+@pytest.mark.parametrize("size", [3, 30])
+def test_whitening_that_does_not_fit_is_caught(fault, says, size):
+    with pytest.raises(AssertionError, match=says):
+        check_prior(Whitening(fault), Batch(torch.zeros(2, size)))
+    check_prior(Whitening(), Batch(torch.zeros(2, size)))
+
+
+class Exponential(Prior):
+    """Independent and double-sided, or one-sided, with a jump at zero, where Stein's identity does not hold."""
+
+    def __init__(self, sides):
+        super().__init__()
+        self.sides = sides
+
+    def sample(self, like, generator=None):
+        a, b, c, d = (like.randn(generator) for _ in range(4))
+        return a * b - c * d if self.sides == 2 else 0.5 * (a.square() + b.square())
+
+    def log_prob(self, x, like):
+        if self.sides == 2:
+            return -like.total(x.abs() + math.log(2))
+        return torch.where(like.total((x < 0).to(x)) > 0, -math.inf, -like.total(x))
+
+
+class Centred(Prior):
+    """White noise without its mean over each sample's values: one degree of freedom less."""
+
+    def sample(self, like, generator=None):
+        return self._centre(like.randn(generator), like)
+
+    def log_prob(self, x, like):
+        x = self._centre(x, like)
+        return -0.5 * like.total(x.square()) - 0.5 * math.log(2 * math.pi) * self.dims(like)
+
+    def dims(self, like):
+        return (like.dims - 1).clamp(min=0)
+
+    def _centre(self, x, like):
+        return x - like.spread(like.total(x) / like.dims.clamp(min=1))
+
+
+@pytest.mark.filterwarnings("ignore:check_prior")
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("prior", [Exponential(1), Exponential(2), Centred(), Off()])
+@pytest.mark.parametrize("like", [Batch(torch.zeros(2, 4)), Batch(torch.zeros(1, 24)), ragged()])
+def test_right_priors_that_are_no_white_noise_are_not_flagged(prior, like, seed):
+    check_prior(prior, like, seed=seed)
+
+
+def test_a_constant_that_cannot_be_judged_is_said():
+    check_prior(Off(), Batch(torch.zeros(1, 60)), samples=256)
+    with pytest.warns(UserWarning, match="too many or too far from a Gaussian to judge its constant"):
+        check_prior(Off(), Batch(torch.zeros(1, 80)), samples=256)

@@ -94,3 +94,46 @@ class _Dropout(nn.Module):
 
     def forward(self, t, x, batch):
         return self.drop(x)
+
+
+class Messages(nn.Module):
+    """Sums over edges, weighted: right, or with the weights by row number instead of by edge."""
+
+    def __init__(self, fault=None, size=1.0):
+        super().__init__()
+        self.fault, self.size = fault, size
+
+    def forward(self, t, x, batch):
+        i, j = batch.edge_index
+        weight = batch.edges["weight"] if self.fault is None else i.to(x)
+        mass = batch.nodes["mass"][:, None]
+        return self.size * (x * mass).index_add(0, i, (x[j] - x[i]) * weight[:, None])
+
+
+EDGES = torch.tensor([[0, 1, 2, 3, 4, 5, 5], [1, 2, 0, 4, 5, 3, 6]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1.0, 1e6])
+def test_reordering_takes_edges_along_and_judges_relative_errors(size, dtype):
+    g = torch.Generator().manual_seed(1)
+    nodes, edges = {"mass": torch.rand(7, generator=g)}, {"weight": torch.rand(7, generator=g)}
+    graphs = Batch(torch.randn(7, 3, generator=g), torch.tensor([0, 0, 0, 1, 1, 1, 1]), 2, {}, nodes, EDGES, edges)
+    check_velocity(Messages(size=size), graphs.to(dtype), ("permutation",))
+    with pytest.raises(AssertionError, match="reordering the rows"):
+        check_velocity(Messages("numbers the rows", size), graphs.to(dtype).select([1]), ("permutation",))
+
+
+def test_a_small_fault_in_double_precision_is_caught_too():
+    class Slightly(nn.Module):
+        def forward(self, t, x, batch):
+            return x + 1e-7 * torch.arange(len(x))[:, None]
+
+    one = SETS.select([3]).to(torch.float64)
+    with pytest.raises(AssertionError, match="reordering the rows"):
+        check_velocity(Slightly(), one, ("permutation",))
+
+
+def test_an_unknown_symmetry_is_refused():
+    with pytest.raises(ValueError, match="permutation"):
+        check_velocity(networks.PointNet(3), SETS, ("rotation",))
