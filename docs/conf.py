@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # the pages of this checkout, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the pages of this checkout, installed or not
 
 import scifm
 

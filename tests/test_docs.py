@@ -42,8 +42,6 @@ def test_links_lead_somewhere(page):
     for link in links(page.read_text(encoding="utf-8")):
         path, _, anchor = link.partition("#")
         target = (page.parent / path) if path else page
-        if link == "docs/images/quickstart.png" and not target.exists():
-            pytest.xfail("the picture of the quickstart is not there yet")
         assert target.exists(), f"{page.name} links to {link}, which does not exist"
         if anchor:
             headings = re.findall(r"^#+ (.+)$", prose(target.read_text(encoding="utf-8")), re.M)

@@ -91,8 +91,10 @@ RUN = [
     "train",
     "moons",
     "--steps",
-    "400",
+    "1500",
     "--width",
+    "16",
+    "--batch-size",
     "32",
     "--track",
     "none",
@@ -112,7 +114,7 @@ def test_kill_minus_nine_and_resume_ends_in_the_same_bytes(tmp_path):
         time.sleep(0.005)
     victim.send_signal(signal.SIGKILL)
     assert victim.wait() == -signal.SIGKILL
-    assert checkpoint.steps(tmp_path / "part" / "checkpoints") == [250]
+    assert 250 <= checkpoint.steps(tmp_path / "part" / "checkpoints")[-1] < 1500
     subprocess.run(
         [*RUN[:3], "train", "--resume", str(tmp_path / "part"), "--track", "none", "--threads", "1"],
         check=True,

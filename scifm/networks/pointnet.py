@@ -71,6 +71,8 @@ class _SetLayer(nn.Module):
         # one feature at a time through the layout operations, which know numbers per sample only
         total = torch.vmap(batch.total, in_dims=1, out_dims=1)(h)
         mean = total / batch.counts.clamp(min=1)[:, None].to(h)
-        of_the_set = torch.vmap(batch.spread, in_dims=1, out_dims=1)(self.set(mean)).reshape(h.shape[0], self.set.out_features)
+        of_the_set = torch.vmap(batch.spread, in_dims=1, out_dims=1)(self.set(mean)).reshape(
+            h.shape[0], self.set.out_features
+        )
         scale, shift = self.film(waves).chunk(2, 1)
         return nn.functional.silu((self.point(h) + of_the_set) * (1 + scale) + shift)
