@@ -181,6 +181,8 @@ class Wrong(paths.Path):
             a, da = 0.9 * a, 0.9 * da
         if fault == "keeps the prior":
             s, ds = torch.ones_like(t), torch.zeros_like(t)
+        if fault == "always double":
+            a = a.double()
         if fault == "single precision" and t.dtype == torch.float32:
             ds = 3 * ds
         return a, s, da, ds
@@ -205,6 +207,7 @@ class Wrong(paths.Path):
         ("falls short", "away from x1"),
         ("keeps the prior", "σ at t=1 is 1"),
         ("single precision", "u_t in torch.float32"),
+        ("always double", "x_t: expected shape.*float32"),
         ("one time for all", "own time"),
         ("shape of the point", "x_t: expected shape"),
         ("dtype of the velocity", "u_t: expected shape"),

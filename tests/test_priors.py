@@ -292,6 +292,8 @@ class Off(Prior):
         if fault == "mixture":  # mean and covariance are right
             wide = like.randn(generator)[:, :1] > 0
             return z * torch.where(wide, 1.75**0.5, 0.5)
+        if fault == "sphere":  # nearly white along any one direction
+            return z * (z.shape[1] / z.square().sum(1, keepdim=True)).sqrt()
         if fault == "pairs":
             return torch.repeat_interleave(z[: (len(z) + 1) // 2], 2, 0)[: len(z)].contiguous()
         if fault == "subspace":
@@ -334,7 +336,7 @@ SUBTLE = {
     "covariance": "wrong covariance",
     "correlated": "wrong covariance",
     "mean": "wrong mean",
-    "mixture": "wrong shape",
+    "mixture": "sech.*wrong shape",
     "constant": "does not integrate to one.*= 1.221",
     "pairs": "only 4096 differ",
     "subspace": "Prior.dims says",
@@ -347,6 +349,11 @@ SUBTLE = {
 def test_subtle_faults_are_caught_in_few_dimensions_and_in_many(fault, size):
     with pytest.raises(AssertionError, match=SUBTLE[fault]):
         check_prior(Off(fault), Batch(torch.zeros(2, size)))
+
+
+def test_a_wrong_law_of_the_radius_is_caught():
+    with pytest.raises(AssertionError, match="f radial.*wrong shape"):
+        check_prior(Off("sphere"), Batch(torch.zeros(2, 20)))
 
 
 @pytest.mark.parametrize(
