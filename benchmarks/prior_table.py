@@ -42,7 +42,8 @@ def row(prior: str, scores: list[dict]) -> str:
     error = statistics.mean(s["stderr"] for s in scores)
     nfe = statistics.mean(s["nfe"] for s in scores)
     cells = [f"{own:.3f}", f"**{statistics.mean(values):.3f}**", f"{spread:.3f}", f"{error:.3f}"]
-    return f"| {prior} | {' | '.join(cells)} | {best[1]:.3f} {best[0][5:]} | {nfe:.0f} |"
+    kind = best[0].removeprefix("best Gaussian ")
+    return f"| {prior} | {' | '.join(cells)} | {best[1]:.3f} {kind} | {nfe:.0f} |"
 
 
 def main() -> None:
