@@ -3,7 +3,7 @@
     runs/quickstart-1/
       run.json        recipe's name and flags, seed, device, versions, git commit, number of parameters, status
       recipe.py       copy of the recipe, which is what is run again
-      data/           copies of the data's files, where they are small
+      data/           copies of the data's files, where they are small: <number>/<folder>/<file>
       checkpoints/    step-00002000/: weights, averaged weights, optimiser, random states
       metrics.jsonl   the course of the training, a line per entry
       samples.nc      (or .npz) drawn samples
@@ -30,12 +30,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from scifm import __version__
+from scifm.data import fetch
 from scifm.recipe import RecipeFile, load_recipe, nearest
 
 if TYPE_CHECKING:
     from scifm.recipe import Recipe
 
-__all__ = ["FORMAT", "Run", "atomic", "git_state", "versions", "write_json"]
+__all__ = ["FORMAT", "Run", "atomic", "check_output", "git_state", "versions", "write_json"]
 
 FORMAT = 1
 _LARGEST = 64 * 2**20  # bytes of data files that are copied into a run
@@ -62,8 +63,10 @@ class Run:
 
         Raises:
             FileExistsError: the message says how to go on.
+            ValueError: where no folder can be made.
         """
         if not os.path.lexists(folder):
+            check_output(folder)
             return
         if (folder / "run.json").exists():
             raise FileExistsError(
@@ -73,6 +76,7 @@ class Run:
         if not folder.is_dir() or any(folder.iterdir()):
             what = "is not empty" if folder.is_dir() else "is a file"
             raise FileExistsError(f"{folder} {what}, and nothing is overwritten: choose another with --out.")
+        check_output(folder / "run.json")
 
     @staticmethod
     def create(
@@ -101,16 +105,17 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         with atomic(folder / "recipe.py") as path:
             path.write_text(file.source, encoding="utf-8")
-        copied = _copy_data(files, folder / "data")
+        data = _copy_data(files, folder)
         full = {
             "format": FORMAT,
             "recipe": file.name,
             "source": str(file.path.resolve()),
             "flags": dict(given),
+            "cwd": os.getcwd(),
             "status": "running",
             "started": datetime.now().astimezone().isoformat(timespec="milliseconds"),
             **record,
-            "data": copied,
+            "data": data,
             "versions": versions(),
             "git": git_state(Path(__file__).resolve().parent.parent, exact=True),
             "recipe_git": git_state(file.path.resolve().parent),
@@ -195,30 +200,63 @@ class Run:
         return load_recipe(self.folder / "recipe.py")
 
     def flags(self, file: RecipeFile) -> dict[str, Any]:
-        """The flags that were given, as the recipe takes them; a data file that was copied is the copy."""
-        copies = {d["file"]: self.folder / "data" / Path(d["file"]).name for d in self.record.get("data", ())}
+        """The flags that were given, as the recipe takes them, and the paths that are its defaults.
+
+        A path of a data file that was copied becomes that of the copy; other paths are those of the folder in which
+        the training was started.
+        """
         paths = {f.name for f in file.flags if f.kind is Path}
+        defaults = {k: v for k, v in self.record.get("keywords", {}).items() if k in paths and v is not None}
         given = {}
-        for name, value in self.record["flags"].items():
+        for name, value in {**defaults, **self.record["flags"]}.items():
+            several = isinstance(value, list | tuple)
+            values = list(value) if several else [value]
             if name in paths and value is not None:
-                copy = copies.get(value, Path(value))
-                value = copy if copy.exists() else Path(value)
-            given[name] = tuple(value) if isinstance(value, list) else value
+                values = [self._find(v) for v in values]
+                if name not in self.record["flags"] and not all(v.exists() for v in values):
+                    continue  # the recipe's own default, which may mean something else
+            given[name] = tuple(values) if several else values[0]
         return given
 
+    def _find(self, path: Path | str) -> Path:
+        """Where a path of the training is now: the run's copy, or the original place."""
+        place = os.path.abspath(os.path.join(self.record.get("cwd", ""), os.path.expanduser(path)))
+        copies = {d["file"]: self.folder / d["copy"] for d in self.record.get("data", ()) if d.get("copy")}
+        copy = copies.get(place)
+        return copy if copy is not None and copy.exists() else Path(place)
+
     def build(self) -> Recipe:
-        """Run the copy of the recipe with the run's flags and seed: untrained, exactly as the training began."""
+        """Run the copy of the recipe with the run's flags and seed: untrained, exactly as the training began.
+
+        Raises:
+            ValueError: where the recipe now reads other data than those that it was trained on.
+        """
         import torch
 
-        from scifm.data import fetch
-
         file = self.recipe_file()
-        token = fetch.search_path.set((self.folder / "data", *fetch.search_path.get()))
+        copies = [(self.folder / d["copy"]).parents[1] for d in self.record.get("data", ()) if d.get("copy")]
+        token = fetch.search_path.set((*copies, *fetch.search_path.get()))
         try:
             torch.manual_seed(int(self.record.get("seed", 0)))
-            return file.build(self.flags(file))
+            recipe = file.build(self.flags(file))
         finally:
             fetch.search_path.reset(token)
+        self._check_data(recipe.data.files)
+        return recipe
+
+    def _check_data(self, files: Sequence[Path]) -> None:
+        """Compare the files that were read with those of the training, in their order."""
+        before = self.record.get("data", ())
+        if len(files) != len(before):
+            raise ValueError(
+                f"{self.folder}: its recipe reads {len(files)} data files now, and {len(before)} when it was trained."
+            )
+        for file, entry in zip(files, before, strict=True):
+            if (found := fetch.sha256_of(file)) != entry.get("sha256", found):
+                raise ValueError(
+                    f"{file} is not what {self.folder} was trained on (sha256 {found[:12]} instead of "
+                    f"{entry['sha256'][:12]}); put the old {entry['file']} back, or train again."
+                )
 
     def rebuild(self, weights: Literal["ema", "model"] = "ema", device: str = "cpu") -> Recipe:
         """The recipe with the weights of the latest checkpoint.
@@ -229,8 +267,12 @@ class Run:
 
         Raises:
             FileNotFoundError: where there is no checkpoint yet.
-            ValueError: where the checkpoint does not fit the recipe.
+            ValueError: where the checkpoint does not fit the recipe, or the data changed.
         """
+        return self.restore(weights, device)[0]
+
+    def restore(self, weights: Literal["ema", "model"] = "ema", device: str = "cpu") -> tuple[Recipe, int]:
+        """As `rebuild`, with the step of the checkpoint."""
         from scifm import checkpoint
 
         tensors, _, step = checkpoint.load(self.folder / "checkpoints")
@@ -242,7 +284,7 @@ class Run:
             first = " ".join(str(error).split())[:200]
             raise ValueError(f"the checkpoint of step {step} does not fit {self.folder}/recipe.py: {first}") from error
         recipe.flow.to(device).eval()
-        return recipe
+        return recipe, step
 
     # -- one trainer at a time -------------------------------------------------------------------------
 
@@ -294,6 +336,24 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_output(path: Path) -> None:
+    """Complain before the work that a file, or a folder with its parents, cannot be made at a path.
+
+    Raises:
+        ValueError: the message names the path and the reason.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+        parent = next(p for p in Path(os.path.abspath(path)).parents if os.path.lexists(p))
+        if not parent.is_dir():
+            raise NotADirectoryError(0, f"{parent} is not a folder")
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}.") from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write plain values as JSON, atomically."""
     with atomic(path) as temporary:
@@ -321,13 +381,21 @@ def _numbered(parent: Path, name: str) -> Path:
 
 
 def _copy_data(files: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
-    """Copy small data files; for the record, each with whether it was copied."""
-    sizes = [Path(f).stat().st_size for f in files]
-    copy = sum(sizes) <= _LARGEST
-    for file in files if copy else ():
-        with atomic(folder / Path(file).name) as path:
-            shutil.copyfile(file, path)
-    return [{"file": str(f), "bytes": size, "copied": copy} for f, size in zip(map(Path, files), sizes, strict=True)]
+    """Copy small data files into a run; for the record, each with its checksum and where its copy is.
+
+    A copy is `data/<number>/<folder>/<file>`: two files of one name stay two, and `fetch.find` finds a data set's.
+    """
+    places = [Path(os.path.abspath(f)) for f in files]
+    sizes = [p.stat().st_size for p in places]
+    small, entries = sum(sizes) <= _LARGEST, []
+    for number, (place, size) in enumerate(zip(places, sizes, strict=True), start=1):
+        copy = Path("data", str(number), place.parent.name or "root", place.name) if small else None
+        if copy is not None:
+            with atomic(folder / copy) as path:
+                shutil.copyfile(place, path)
+        sha256 = fetch.sha256_of(place if copy is None else folder / copy)
+        entries.append({"file": str(place), "bytes": size, "sha256": sha256, "copy": copy and copy.as_posix()})
+    return entries
 
 
 def _fcntl() -> Any:

@@ -18,7 +18,7 @@ import torch
 
 from scifm import __version__
 from scifm.batch import Batch
-from scifm.run import atomic, write_json
+from scifm.run import atomic, check_output, write_json
 from scifm.solve import Solver
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def output(path: Path, data: Data, overwrite: bool = False) -> Path:
 
     Raises:
         FileExistsError: where the file exists and is not to be overwritten.
-        ValueError: for a suffix that these data cannot be written to.
+        ValueError: for a suffix that these data cannot be written to, or a place that cannot be.
     """
     wanted = [".nc", ".npz"] if data.export is not None else [".npz"]
     if not path.suffix:
@@ -123,7 +123,12 @@ def write_samples(batch: Batch, data: Data, path: Path, about: Mapping[str, Any]
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise where a file exists and was not given up."""
+    """Raise where a file cannot be written, or exists and was not given up: before the work.
+
+    Raises:
+        FileExistsError, ValueError: the message names the path.
+    """
+    check_output(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; give --overwrite to replace it, or another --output.")
 

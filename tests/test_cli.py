@@ -161,6 +161,9 @@ def test_nothing_is_overwritten_without_being_asked(blobs: Path, capsys) -> None
     assert "--overwrite" in wrong(capsys, "score", "a")
     assert "--overwrite" in wrong(capsys, "report", "a")
     assert "nothing to resume" in wrong(capsys, "train", "--resume", "a")
+    assert "a cannot be written: it is a folder" in wrong(capsys, "score", "a", "--output", "a", "--overwrite")
+    for command in ("score", "sample"):
+        assert "blobs.py/x.npz cannot be" in wrong(capsys, command, "a", "--output", "blobs.py/x.npz")
     assert "is not empty" in wrong(capsys, "train", "blobs.py", "--out", ".")
     assert files(blobs) == before
     assert main(["sample", "a", "-n", "4", "--overwrite", "--seed", "9", "-o", "a/samples.npz"]) == 0
@@ -249,11 +252,100 @@ def test_a_run_whose_end_was_cut_off_makes_only_what_is_missing(blobs: Path) -> 
     before = files(blobs / "a")
     (blobs / "a" / "score.json").unlink()
     Run.open("a").update(status="trained")
+    assert Run.open("a").record["track"] == "none"
     assert main(["train", "--resume", "a", "--track", "none"]) == 0
     after = files(blobs / "a")
     for name in ("samples.npz", "recipe.py", "metrics.jsonl"):
         assert after[name] == before[name]
     assert json.loads(after["score.json"])["value"] == pytest.approx(json.loads(before["score.json"])["value"])
+
+
+def test_a_score_and_samples_of_an_unfinished_run_are_never_the_final_ones(blobs: Path, uninterrupted: Path) -> None:
+    done = scifm("train", "blobs.py", "--track", "none", "--threads", "1", "--out", "cut", DIE="SIGINT 13")
+    assert done.returncode == 130
+    few = ["--method", "rk4", "--steps", "2"]
+    assert main(["score", "cut", "--split", "train", "-n", "3", *few]) == 0
+    assert main(["sample", "cut", "-n", "3", *few]) == 0
+    early = json.loads(Path("cut/score-step-13.json").read_text())
+    assert early["step"] == 13 and early["split"] == "train" and Run.open("cut").score is None
+    assert Path("cut/samples-step-13-3-seed-0.npz").exists() and Run.open("cut").samples is None
+    # nor those that were put there by name, before the end and once it is trained
+    stale = {}
+    for name, command in {"score.json": "score", "samples.npz": "sample"}.items():
+        assert main([command, "cut", "-n", "3", *few, "--output", f"cut/{name}"]) == 0
+        stale[name] = Path("cut", name).read_bytes()
+        Path("cut", name.replace(".", "-before.")).write_text("another, of before")
+    assert scifm("train", "--resume", "cut").returncode == 0
+    run, whole = Run.open("cut"), json.loads((uninterrupted / "score.json").read_text())
+    assert run.status == "finished" and not Path("runs").exists() and not Path("mlflow.db").exists()
+    assert run.score is not None and run.score["step"] == 24 and run.score["samples"] == 12
+    assert run.score["value"] == pytest.approx(whole["value"], abs=1e-6)
+    with np.load("cut/samples.npz") as found, np.load(uninterrupted / "samples.npz") as expected:
+        assert np.allclose(found["x"], expected["x"], atol=1e-5) and "step=24" in found["about"]
+    for name, content in stale.items():
+        assert Path("cut", name.replace(".", "-before-2.")).read_bytes() == content
+        assert Path("cut", name.replace(".", "-before.")).read_text() == "another, of before"
+    assert "24" in Path("cut/report.md").read_text()
+
+
+def test_a_score_that_took_the_name_after_the_end_was_cut_off_is_set_aside(blobs: Path) -> None:
+    assert main(["train", "blobs.py", "--track", "none", "--out", "a"]) == 0
+    Run.open("a").update(status="trained")
+    final = Run.open("a").score
+    assert main(["score", "a", "-n", "3", "--output", "a/score.json", "--overwrite"]) == 0
+    assert main(["train", "--resume", "a"]) == 0
+    found = Run.open("a").score
+    assert found is not None and final is not None and found["per_sample"] == pytest.approx(final["per_sample"])
+    assert json.loads(Path("a/score-before.json").read_text())["samples"] == 3
+
+
+def test_a_refused_resume_changes_nothing_of_the_run(blobs: Path, capsys) -> None:
+    assert scifm("train", "blobs.py", "--track", "none", "--out", "a", DIE="SIGINT 13").returncode == 130
+    with Run.open("a").lock():
+        before = files(blobs)
+        assert "being trained by another" in scifm("train", "--resume", "a").stderr
+        assert files(blobs) == before
+    Run.open("a").update(status="finished")
+    again = wrong(capsys, "train", "--resume", "a")
+    assert "`scifm score a --output again.json` scores it again" in again
+
+
+def test_track_none_is_remembered_and_can_be_changed(blobs: Path) -> None:
+    assert scifm("train", "blobs.py", "--track", "none", "--out", "a", DIE="SIGINT 13").returncode == 130
+    assert scifm("train", "--resume", "a", "--track", "mlflow").returncode == 0
+    assert Run.open("a").record["track"] == "mlflow" and Path("a/mlflow.json").exists()
+
+
+@pytest.mark.parametrize("how", ["| head -n 1", "2>&1 | head -n 1", "| true", ">&-", ">&- 2>&-"])
+def test_a_reader_that_goes_away_does_not_stop_the_training(blobs: Path, how: str) -> None:
+    words = f"'{sys.executable}' -u -m scifm train blobs.py --steps 300 --track none --threads 1 --out a"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    script = f"{{ {words}; echo $? > status; }} {how}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment)
+    assert Path("status").read_text() == "0\n" and done.stderr == ""
+    run = Run.open("a")
+    assert run.status == "finished" and checkpoint.steps("a/checkpoints")[-1] == 300
+    if "head" in how:
+        assert done.stdout.count("\n") == 1
+
+
+# -- data ------------------------------------------------------------------------------------------------
+
+
+def test_changed_data_are_refused_by_every_command(blobs: Path, capsys) -> None:
+    (blobs / "fixed.py").write_text(
+        BLOBS.replace("g = torch", "Path('d.txt').read_text(); g = torch").replace(
+            'unit="m"', 'unit="m", files=(Path("d.txt"),)'
+        )
+    )
+    (blobs / "d.txt").write_text("1")
+    assert main(["train", "fixed.py", "--track", "none", "--out", "a", "--steps", "4"]) == 0
+    Run.open("a").update(status="trained")
+    (blobs / "d.txt").write_text("2")
+    before = files(blobs)
+    for words in (["score", "a"], ["sample", "a"], ["train", "--resume", "a"]):
+        assert "d.txt is not what a was trained on" in wrong(capsys, *words)
+    assert files(blobs) == before | {"a/.lock": b""}
 
 
 # -- wrong words -------------------------------------------------------------------------------------------
@@ -278,6 +370,10 @@ def test_a_run_whose_end_was_cut_off_makes_only_what_is_missing(blobs: Path) -> 
         ("train blobs.py --steps 0", "steps must be a whole number of at least 1"),
         ("train blobs.py --rate -1e-3", "learning_rate must be positive"),
         ("train blobs.py --seed -1", "at least 0, got '-1'"),
+        ("train blobs.py --seed 9223372036854775808", "whole number below 2"),
+        ("sample a --seed 9223372036854775808", "whole number below 2"),
+        ("train blobs.py --out text.txt/a", "text.txt/a cannot be written"),
+        ("train blobs.py --out /proc/a", "/proc/a cannot be written"),
         ("train blobs.py --threads 0", "at least 1, got '0'"),
         ("train blobs.py --device gpu", "no device 'gpu'; this machine has cpu"),
         ("train blobs.py --track wandb", "wandb"),

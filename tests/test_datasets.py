@@ -216,7 +216,8 @@ def test_ncep_air_climatology_sees_training_only(read_air):
 
 
 def test_a_run_reads_its_own_copy(read_air, scifm_data, tmp_path):
-    copy = shutil.copy(scifm_data("ncep_air_temperature") / FILE, tmp_path)
+    (tmp_path / "ncep_air_temperature").mkdir()
+    copy = shutil.copy(scifm_data("ncep_air_temperature") / FILE, tmp_path / "ncep_air_temperature")
     token = fetch.search_path.set((tmp_path,))
     try:
         assert [str(p) for p in load_dataset("ncep_air").ncep_air().files] == [str(copy)]

@@ -35,12 +35,18 @@ def put(path: Path, content: bytes = CONTENT) -> Path:
 def test_a_run_comes_before_shared_data_before_the_cache_before_the_network(places):
     url = put(places["network"] / "a.nc", b"network").as_uri()
     cached = places["cache"] / "scifm" / "set" / "a.nc"
-    for expected in (cached, places["shared"] / "set" / "a.nc", places["run"] / "a.nc"):
+    for expected in (cached, places["shared"] / "set" / "a.nc", places["run"] / "set" / "a.nc"):
         assert fetch.find("set", "a.nc", url=url).read_bytes() == (b"network" if expected == cached else b"before")
         put(expected, b"this one")
         found = fetch.find("set", "a.nc", url=url)
         assert found == expected and found.read_bytes() == b"this one"
         put(expected, b"before")
+
+
+def test_a_run_s_copy_of_another_set_is_not_taken(places):
+    put(places["run"] / "other" / "a.nc", b"other")
+    mine = put(places["cache"] / "scifm" / "set" / "a.nc", b"mine")
+    assert fetch.find("set", "a.nc") == mine
 
 
 def test_a_download_is_made_once(places):

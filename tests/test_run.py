@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import torch
 
 from scifm import checkpoint
 from scifm.recipe import load_recipe
-from scifm.run import Run, atomic, git_state, versions, write_json
+from scifm.run import Run, atomic, check_output, git_state, versions, write_json
 
 RECIPE = '''
 """A line."""
@@ -29,6 +30,9 @@ def recipe(*, width: int = 4, widths: tuple[int, ...] = (4,), file: Path | None 
     data = Data("points", Batch(x), Batch(x), Batch(x), files=() if file is None else (file,))
     return Recipe(Flow(networks.MLP(2, hidden=(width, *widths)), priors.Gaussian()), data)
 '''
+
+
+CONTENT = hashlib.sha256(b"[[1.0, 2.0], [3.0, 4.0]]").hexdigest()
 
 
 @pytest.fixture
@@ -148,14 +152,88 @@ def test_data_are_copied_and_found_again(file, tmp_path: Path) -> None:
     data.unlink()
     recipe = Run.open(run.folder).rebuild()
     assert recipe.data.test.x.tolist() == [[1.0, 2.0], [3.0, 4.0]]
-    assert run.record["data"] == [{"file": str(data), "bytes": 24, "copied": True}]
+    copy = f"data/1/{tmp_path.name}/data.txt"
+    assert run.record["data"] == [{"file": str(data), "bytes": 24, "sha256": CONTENT, "copy": copy}]
 
 
 def test_large_data_stay_where_they_are(file, tmp_path: Path) -> None:
     with open(tmp_path / "large.nc", "wb") as large:
         large.truncate(65 * 2**20)  # sparse: takes no room
     run = Run.create(None, file, {}, [tmp_path / "large.nc"])
-    assert not (run.folder / "data").exists() and run.record["data"][0]["copied"] is False
+    assert not (run.folder / "data").exists() and run.record["data"][0]["copy"] is None
+
+
+PAIR = '''
+"""A line."""
+from __future__ import annotations
+from pathlib import Path
+import torch
+from scifm import Batch, Flow, Recipe, networks, priors
+from scifm.data import Data, fetch
+
+def recipe(*, low: Path = Path("low/d.txt"), high: Path = Path(__file__).parent / "high" / "d.txt",
+           more: tuple[Path, ...] = ()):
+    files = (low, high, *more, fetch.find("set", "d.txt"))
+    x = torch.tensor([[float(f.read_text()) for f in files[:2]]] * 3)
+    data = Data("points", Batch(x), Batch(x), Batch(x), files=files, summary=files[-1].read_text())
+    return Recipe(Flow(networks.MLP(2, hidden=(4,)), priors.Gaussian()), data)
+'''
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch) -> Run:
+    """A run that read four files of one name: a relative default, one beside the recipe, a flag's, a data set's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SCIFM_DATA", str(tmp_path))
+    for name, content in {"low": "1", "high": "2", "given": "3", "set": "4"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "d.txt").write_text(content)
+    (tmp_path / "pair.py").write_text(PAIR)
+    file = load_recipe(tmp_path / "pair.py")
+    given = {"more": (tmp_path / "given" / "d.txt",)}
+    function = file.function()
+    recipe = file.build(given, function)
+    run = Run.create(None, file, given, recipe.data.files, seed=0, keywords=file.keywords(function, given))
+    return Run.open(run.folder.resolve())
+
+
+def content(recipe: Any) -> list[float]:
+    return [*recipe.data.test.x[0].tolist(), *(float(f.read_text()) for f in recipe.data.files[2:])]
+
+
+def test_files_of_one_name_and_paths_that_are_defaults_are_the_run_s_copies(pair, tmp_path: Path, monkeypatch) -> None:
+    for name in ("low", "high", "given", "set"):
+        (tmp_path / name / "d.txt").write_text("9")
+    assert content(pair.build()) == [1, 2, 3, 4]
+    for name in ("low", "high", "given", "set"):
+        shutil.rmtree(tmp_path / name)
+    monkeypatch.chdir("/")
+    assert content(pair.build()) == [1, 2, 3, 4]
+
+
+def test_originals_are_found_from_another_folder_and_refused_where_they_changed(pair, tmp_path, monkeypatch) -> None:
+    shutil.rmtree(pair.folder / "data")
+    monkeypatch.chdir("/")
+    (pair.folder / "high").mkdir()  # where the default points to from the run's copy of the recipe
+    assert content(pair.build()) == [1, 2, 3, 4]
+    (tmp_path / "high" / "d.txt").write_text("9")
+    with pytest.raises(ValueError, match=r"high/d.txt is not what .*pair-1 was trained on \(sha256 \w{12} instead"):
+        pair.build()
+
+
+def test_a_changed_copy_and_a_changed_hard_coded_file_are_refused(pair, file, tmp_path: Path) -> None:
+    (pair.folder / "data/2/high/d.txt").write_text("2.0")
+    with pytest.raises(ValueError, match="data/2/high/d.txt is not what"):
+        pair.build()
+    (tmp_path / "fixed.txt").write_text("[[1.0, 2.0]]")
+    (tmp_path / "fixed.py").write_text(RECIPE.replace("x = torch", "file = Path('fixed.txt'); x = torch"))
+    run, _ = trained(load_recipe("fixed.py"), {})
+    assert Run.open(run.folder).rebuild().data.test.x.tolist() == [[1.0, 2.0]]
+    (tmp_path / "fixed.txt").write_text("[[1.0, 3.0]]")
+    with pytest.raises(ValueError, match=r"fixed.txt is not what runs/fixed-1 was trained on"):
+        Run.open(run.folder).rebuild()
+    with pytest.raises(ValueError, match="reads 1 data files now, and 0"):
+        run.update(data=[]).rebuild()
 
 
 def test_weights_of_another_network_are_refused(file) -> None:
@@ -185,6 +263,23 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
     umask = os.umask(0)
     os.umask(umask)
     assert path.stat().st_mode & 0o777 == 0o666 & ~umask  # as readable as any other file
+
+
+def test_a_place_that_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    check_output(tmp_path / "new" / "folder" / "a.json")
+    check_output(tmp_path / "file")
+    for path, reason in {
+        tmp_path: "it is a folder",
+        tmp_path / "file" / "a.json": "file is not a folder",
+        tmp_path / "file" / "b" / "a.json": "file is not a folder",
+        Path("/proc/none/a.json"): "",
+    }.items():
+        with pytest.raises(ValueError, match=f"^{path} cannot be written: .*{reason}"):
+            check_output(path)
+    with pytest.raises(ValueError, match="cannot be written"):
+        Run.check_free(tmp_path / "file" / "run")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_git_state(tmp_path: Path) -> None:

@@ -20,13 +20,14 @@ def command(words: Sequence[str]) -> int:
     found = parser.understand(words)
     run = Run.open(found.run)
     seed = run.record["seed"] if found.seed is None else found.seed
-    output = found.output or run.folder / f"samples-{found.number}-seed-{seed}"
     device, _ = machine(found.device, found.threads)
     solver = solver_of(found)
     from scifm import verbs
 
-    recipe = run.rebuild(found.weights, device)
-    output = verbs.output(output, recipe.data, found.overwrite)  # complain before the work, not after it
+    recipe, step = run.restore(found.weights, device)
+    when = "" if run.record["status"] == "finished" else f"step-{step}-"
+    output = found.output or run.folder / f"samples-{when}{found.number}-seed-{seed}"
+    output = verbs.output(output.expanduser(), recipe.data, found.overwrite)  # complain before the work, not after it
     with bar("sample", found.number) as shown:
         batch = verbs.draw(
             recipe,
@@ -37,6 +38,6 @@ def command(words: Sequence[str]) -> int:
             device=device,
             progress=shown.update,
         )
-    about = {"run": run.folder.name, "seed": seed, "weights": found.weights, "solver": str(solver)}
+    about = {"run": run.folder.name, "seed": seed, "step": step, "weights": found.weights, "solver": str(solver)}
     print(verbs.write_samples(batch, recipe.data, output, about, found.overwrite))
     return 0

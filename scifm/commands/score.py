@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scifm.commands.words import WrongUse, bar, flow_flags, machine, positive, run_parser, solver_of
+from scifm.commands.words import bar, flow_flags, machine, positive, run_parser, solver_of
 from scifm.run import Run
 
 __all__ = ["command"]
@@ -20,19 +20,20 @@ def command(words: Sequence[str]) -> int:
     trace = parser.add_mutually_exclusive_group()
     trace.add_argument("--probes", type=positive, metavar="INT", help="Hutchinson probes")
     trace.add_argument("--exact", action="store_true", help="exact trace")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="JSON file (default score.json of the run)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="JSON file (default in the run's folder)")
     flow_flags(parser)
     found = parser.understand(words)
     run = Run.open(found.run)
-    output = found.output or run.folder / "score.json"
-    if output.exists() and not found.overwrite:
-        raise WrongUse(f"{output} exists; give --overwrite to replace it, or another --output.")
     device, _ = machine(found.device, found.threads)
     solver = solver_of(found)
     from scifm import verbs
     from scifm.trace import Exact, Hutchinson
 
-    recipe = run.rebuild(found.weights, device)
+    recipe, step = run.restore(found.weights, device)
+    whole = run.record["status"] == "finished"  # score.json is that of the whole training
+    output = found.output or run.folder / ("score.json" if whole else f"score-step-{step}.json")
+    output = output.expanduser()
+    verbs.refuse_existing(output, found.overwrite)  # complain before the work, not after it
     seed = run.record["seed"] if found.seed is None else found.seed
     with bar("score", found.samples or recipe.test_samples) as shown:
         result = verbs.score(
@@ -40,6 +41,7 @@ def command(words: Sequence[str]) -> int:
             trace=Exact() if found.exact else Hutchinson(found.probes) if found.probes else None,
             solver=solver, seed=seed, chunk=found.chunk, device=device, progress=shown.update,
         )  # fmt: skip
-    verbs.write_score(output, result, found.overwrite, split=found.split, seed=seed, weights=found.weights)
+    about = {"split": found.split, "seed": seed, "step": step, "weights": found.weights}
+    verbs.write_score(output, result, found.overwrite, **about)
     print(str(result).replace(" | ", "\n  "))
     return 0

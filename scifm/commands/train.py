@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scifm.commands.words import Parser, WrongUse, bar, machine, machine_flags, whole
+from scifm.data.fetch import sha256_of
 from scifm.recipe import RecipeFile, load_recipe
 from scifm.run import Run
 
@@ -25,7 +30,8 @@ def command(words: Sequence[str]) -> int:
     first, rest = _train_parser(help=False).parse_known_args([w for w in words if w not in ("-h", "--help")])
     parser = _train_parser()
     if first.resume is not None:
-        return _resume(parser, words)
+        with _heedless():
+            return _resume(parser, words)
     if first.recipe is None:
         parser.understand(words)
         parser.error("expected a recipe: a Python file, or one of `scifm list recipes`.")
@@ -40,7 +46,8 @@ def command(words: Sequence[str]) -> int:
     given = {f.name: found[f.name] for f in file.flags if f.name in found}
     if found["out"] is not None:
         Run.check_free(found["out"].expanduser())
-    return _train(file, given, found)
+    with _heedless():
+        return _train(file, given, found)
 
 
 def _train_parser(help: bool = True) -> Parser:
@@ -49,7 +56,7 @@ def _train_parser(help: bool = True) -> Parser:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="new folder (default runs/<recipe>-<number>)")
     parser.add_argument("--seed", type=whole, metavar="INT", help="decides weights, data order and noise (default 0)")
     machine_flags(parser)
-    parser.add_argument("--track", choices=("mlflow", "none"), default="mlflow", help="default mlflow")
+    parser.add_argument("--track", choices=("mlflow", "none"), help="default mlflow, or as the run began")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was stopped, bit for bit")
     return parser
 
@@ -81,12 +88,14 @@ def _train(file: RecipeFile, given: dict[str, Any], found: dict[str, Any]) -> in
         seed=seed,
         device=device,
         threads=threads,
+        track=found["track"] or "mlflow",
         parameters=sum(p.numel() for p in recipe.flow.parameters()),
         keywords=file.keywords(function, given),
         numbers=recipe.numbers(),
         summary=recipe.data.summary,
     )
-    return _carry_out(run, recipe, device, found["track"], resume=False)
+    with run.lock():
+        return _carry_out(run, recipe, device, resume=False)
 
 
 def _resume(parser: Parser, words: Sequence[str]) -> int:
@@ -94,21 +103,30 @@ def _resume(parser: Parser, words: Sequence[str]) -> int:
     if found.recipe is not None or found.out is not None or found.seed is not None:
         parser.error("--resume takes the recipe, its flags, the seed and the folder from the run; leave them out.")
     run = Run.open(found.resume)
-    if run.status == "finished":
-        raise WrongUse(f"{run.folder} is finished, there is nothing to resume; `scifm score {run.folder}` scores it.")
+    _refuse_finished(run)
     if run.status == "running":
         raise WrongUse(f"{run.folder} is being trained by another process.")
     from scifm import checkpoint
 
-    # the same number of threads, or sums are added in another order and the last bits differ
-    device = run.record["device"] if found.device == "auto" else found.device
-    device, _ = machine(device, found.threads or run.record["threads"])
-    recipe = run.build()
-    resume = bool(checkpoint.steps(run.folder / "checkpoints"))  # none yet: begin again, from the same seed
-    return _carry_out(run.update(status="running"), recipe, device, found.track, resume)
+    with run.lock():  # nothing of the run is changed without it
+        run = Run.open(run.folder)  # as the process left it that held the lock before
+        _refuse_finished(run)
+        # the same number of threads, or sums are added in another order and the last bits differ
+        device = run.record["device"] if found.device == "auto" else found.device
+        device, _ = machine(device, found.threads or run.record["threads"])
+        recipe = run.build()
+        resume = bool(checkpoint.steps(run.folder / "checkpoints"))  # none yet: begin again, from the same seed
+        track = found.track or run.record.get("track", "mlflow")
+        return _carry_out(run.update(status="running", track=track), recipe, device, resume)
 
 
-def _carry_out(run: Run, recipe: Recipe, device: str, track: str, resume: bool) -> int:
+def _refuse_finished(run: Run) -> None:
+    if run.record["status"] == "finished":
+        again = f"scifm score {shlex.quote(str(run.folder))} --output again.json"
+        raise WrongUse(f"{run.folder} is finished, there is nothing to resume; `{again}` scores it again.")
+
+
+def _carry_out(run: Run, recipe: Recipe, device: str, resume: bool) -> int:
     """Train, sample, score, report; whatever happens, the run and its tracker know how it ended."""
     from scifm.track import open_tracker
     from scifm.train import train as fit
@@ -117,30 +135,29 @@ def _carry_out(run: Run, recipe: Recipe, device: str, track: str, resume: bool) 
     print(
         f"{recipe.data.summary}\n{run.folder}: {record['parameters']:,} parameters on {device}, seed {record['seed']}"
     )
-    with run.lock():
-        tracker = open_tracker(track, record["recipe"], f"{record['recipe']}-{record['seed']}", run.folder)
-        try:
-            tracker.log_params(_params(record))
-            tracker.artifact(run.folder / "recipe.py")
-            flow = fit(
-                recipe, run.folder, seed=record["seed"], device=device, tracker=tracker,
-                resume=resume, progress=sys.stderr.isatty(),
-            )  # fmt: skip
-            run = run.update(status="trained")
-            _finish(run, replace(recipe, flow=flow), device, tracker)
-            run, status = run.update(status="finished"), "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            if run.record["status"] == "running":
-                run = run.update(status="interrupted")
-            print(f"\ninterrupted; go on with: scifm train --resume {run.folder}", file=sys.stderr)
-            return 130
-        except Exception:
-            if run.record["status"] == "running":
-                run = run.update(status="failed")
-            raise
-        finally:
-            tracker.close(status)
+    tracker = open_tracker(record["track"], record["recipe"], f"{record['recipe']}-{record['seed']}", run.folder)
+    try:
+        tracker.log_params(_params(record))
+        tracker.artifact(run.folder / "recipe.py")
+        flow = fit(
+            recipe, run.folder, seed=record["seed"], device=device, tracker=tracker,
+            resume=resume, progress=sys.stderr.isatty(),
+        )  # fmt: skip
+        run = run.update(status="trained")
+        run = _finish(run, replace(recipe, flow=flow), device, tracker)
+        run, status = run.update(status="finished"), "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        if run.record["status"] == "running":
+            run = run.update(status="interrupted")
+        print(f"\ninterrupted; go on with: scifm train --resume {run.folder}", file=sys.stderr)
+        return 130
+    except Exception:
+        if run.record["status"] == "running":
+            run = run.update(status="failed")
+        raise
+    finally:
+        tracker.close(status)
     return 0
 
 
@@ -152,26 +169,57 @@ def _params(record: dict[str, Any]) -> dict[str, Any]:
     return params | {"git.commit": git.get("commit", "none"), "git.dirty": git.get("dirty", "none")}
 
 
-def _finish(run: Run, recipe: Recipe, device: str, tracker: Tracker) -> None:
-    """Samples, score, figures and page; what a resumed run has already is kept."""
+def _finish(run: Run, recipe: Recipe, device: str, tracker: Tracker) -> Run:
+    """Samples, score, figures and page; what this made before the run was cut off is kept."""
     from scifm import verbs
     from scifm.commands.report import draw_report
 
-    seed, number = run.record["seed"], recipe.test_samples
-    if run.samples is None:
+    seed, step, number = run.record["seed"], recipe.steps, recipe.test_samples
+    if not _is_final(run, run.samples, step):
         with bar("sample", number) as shown:
             batch = verbs.draw(recipe, number, seed=seed, device=device, progress=shown.update)
-        verbs.write_samples(batch, recipe.data, run.folder / "samples", {"seed": seed, "recipe": run.record["recipe"]})
-    if run.score is None:
+        for name in ("samples.nc", "samples.npz"):
+            _set_aside(run.folder / name)
+        about = {"seed": seed, "step": step, "recipe": run.record["recipe"]}
+        path = verbs.write_samples(batch, recipe.data, run.folder / "samples", about)
+        run = _note_final(run, path, step)
+    path = run.folder / "score.json"
+    if not _is_final(run, path, step):
         with bar("score", min(number, len(recipe.data.test))) as shown:
             result = verbs.score(recipe, seed=seed, device=device, progress=shown.update)
-        verbs.write_score(run.folder / "score.json", result, split="test", seed=seed, step=recipe.steps, weights="ema")
+        _set_aside(path)
+        verbs.write_score(path, result, split="test", seed=seed, step=step, weights="ema")
+        run = _note_final(run, path, step)
     _publish(run, tracker, recipe.steps)
     print(f"\n{run.score['line'].replace(' | ', chr(10) + '  ')}")  # type: ignore[index]
     made = draw_report(run, recipe)
     for path in [p for p in (run.samples, run.folder / "score.json", *made) if p is not None]:
         tracker.artifact(path)
     print(f"{run.samples}\n{run.folder / 'report.md'}")
+    return run
+
+
+def _note_final(run: Run, path: Path, step: int) -> Run:
+    """Record that a file was made here, after the whole training, with the recipe's settings."""
+    entry = {"step": step, "sha256": sha256_of(path)}
+    return run.update(final={**run.record.get("final", {}), path.name: entry})
+
+
+def _is_final(run: Run, path: Path | None, step: int) -> bool:
+    """Whether a file is there, byte for byte as `_note_final` saw it."""
+    if path is None or not path.exists():
+        return False
+    return run.record.get("final", {}).get(path.name) == {"step": step, "sha256": sha256_of(path)}
+
+
+def _set_aside(path: Path) -> None:
+    """Give up a name that a user's own score or samples took; nothing is lost."""
+    if not os.path.lexists(path):
+        return
+    names = (f"{path.stem}-before{'' if n == 1 else f'-{n}'}{path.suffix}" for n in itertools.count(1))
+    aside = next(p for name in names if not os.path.lexists(p := path.with_name(name)))
+    path.rename(aside)
+    print(f"{path} was not made at the end of the training; it is now {aside.name}")
 
 
 def _publish(run: Run, tracker: Tracker, step: int) -> None:
@@ -183,3 +231,49 @@ def _publish(run: Run, tracker: Tracker, step: int) -> None:
     tracker.log({k: v for k, v in metrics.items() if v is not None}, step)
     settings = ("samples", "delta", "draws", "trace", "solver", "split")
     tracker.log_params({f"score.{k}": score.get(k) for k in settings})
+
+
+# -- a reader that goes away ---------------------------------------------------------------------------
+
+
+class _Heedless:
+    """An output stream that may be closed by its reader: what is written then is lost, and nothing else."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._lost():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._lost():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _lost(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:  # also what is still in the buffer must go somewhere when Python ends
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _heedless() -> Iterator[None]:
+    """Train on where nobody reads the output any more: `scifm train moons | head -1`, or `>&-`."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed from the start: Python would give its number to the next file
+            setattr(sys, name, open(os.devnull, "w"))
+    out, err = _Heedless(sys.stdout), _Heedless(sys.stderr)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):  # type: ignore[type-var]
+        try:
+            yield
+        finally:
+            out.flush()
+            err.flush()

@@ -21,7 +21,7 @@ from typing import Any
 __all__ = ["cache", "find", "search_path", "sha256_of"]
 
 search_path: ContextVar[tuple[Path, ...]] = ContextVar("search_path", default=())
-"""Folders that are searched first, for the file's own name."""
+"""Folders that are searched first, each for `<dataset>/<file>`."""
 
 CHUNK = 1 << 18  # bytes
 
@@ -50,7 +50,7 @@ def find(
     """
     if not name or not dataset or Path(name).name != name or Path(dataset).name != dataset:
         raise ValueError(f"find: expected the plain names of a dataset and a file, got {dataset!r} and {name!r}.")
-    places = [folder / name for folder in search_path.get()]
+    places = [folder / dataset / name for folder in search_path.get()]
     if root := os.environ.get("SCIFM_DATA"):
         if not Path(root).is_dir():
             raise FileNotFoundError(f"SCIFM_DATA={root} is not a folder; correct the variable or unset it.")
