@@ -49,31 +49,49 @@ def save(folder: Path | str, step: int, tensors: Mapping[str, Tensor], meta: Map
 
     Returns:
         the checkpoint's folder.
+
+    Raises:
+        OSError: where it cannot be written, as on a full disk; those before it are untouched, and no litter is left.
     """
-    from safetensors.torch import save_file
+    from safetensors import SafetensorError
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for litter in folder.glob(".tmp-*"):  # of a killed process: only one trainer writes here
-        shutil.rmtree(litter, ignore_errors=True)
     temporary, final = folder / f".tmp-{step:08d}-{os.getpid()}", folder / f"step-{step:08d}"
-    temporary.mkdir()
-    numbers = temporary / "state.safetensors"
+    aside = folder / f".tmp-old-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for litter in folder.glob(".tmp-*"):  # of a killed process: only one trainer writes here
+            shutil.rmtree(litter, ignore_errors=True)
+        _write(temporary, step, tensors, meta)
+        if final.exists():  # the same step again: a rename cannot replace a folder that holds files
+            os.replace(final, aside)
+        os.replace(temporary, final)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if aside.exists() and not final.exists():
+            aside.rename(final)
+        kept = steps(folder)
+        left = f"The last checkpoint is kept, of step {kept[-1]}" if kept else "There is no checkpoint before it"
+        raise OSError(f"checkpoint: {final} cannot be written ({error}): disk full? {left}.") from error
+    for old in steps(folder)[:-keep] if keep else []:
+        shutil.rmtree(folder / f"step-{old:08d}", ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
+    return final
+
+
+def _write(folder: Path, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    numbers = folder / "state.safetensors"
     # safetensors refuses tensors that share memory (tied weights) or are strided: a clone is neither.
     plain = torch.contiguous_format
     save_file({k: v.detach().cpu().clone(memory_format=plain) for k, v in tensors.items()}, numbers)
     state = {"format": FORMAT, "step": step, "sha256": _checksum(numbers), "meta": dict(meta)}
-    (temporary / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-    for path in (numbers, temporary / "state.json", temporary):
+    (folder / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+    for path in (numbers, folder / "state.json", folder):
         _flush(path)
-    if final.exists():  # the same step again: a rename cannot replace a folder that holds files
-        shutil.move(final, folder / f".tmp-old-{os.getpid()}")
-    os.replace(temporary, final)
-    _flush(folder)
-    for old in steps(folder)[:-keep] if keep else []:
-        shutil.rmtree(folder / f"step-{old:08d}", ignore_errors=True)
-    shutil.rmtree(folder / f".tmp-old-{os.getpid()}", ignore_errors=True)
-    return final
 
 
 def steps(folder: Path | str) -> list[int]:

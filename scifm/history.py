@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scifm.run import atomic
+
 __all__ = ["History"]
 
 
@@ -28,8 +30,9 @@ class History:
         self.norms: list[Tensor] = []
         kept = []
         if path.exists() and step:  # lines past the checkpoint will be written again
-            kept = [row for row in path.read_text().splitlines() if _step(row) <= step]
-        path.write_text("".join(row + "\n" for row in kept))
+            kept = [row for row in path.read_text(encoding="utf-8").splitlines() if _step(row) <= step]
+        with atomic(path) as temporary:  # a kill in between must not cost the rows that are there
+            temporary.write_text("".join(row + "\n" for row in kept), encoding="utf-8")
 
     def add(self, loss: Tensor, norm: Tensor) -> None:
         """Take note of a step: loss (B,) and gradient norm ()."""
@@ -43,7 +46,7 @@ class History:
             row["train/loss"] = float(torch.stack(self.losses).mean())
             row["train/gradient_norm"] = float(torch.stack(self.norms).mean())
             self.losses, self.norms = [], []
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **row}) + "\n")
         if self.tracker is not None:
             self.tracker.log(row, step)
@@ -53,5 +56,5 @@ class History:
 def _step(row: str) -> float:
     try:
         return json.loads(row)["step"]
-    except (ValueError, KeyError):  # a line that a kill cut short
+    except (ValueError, KeyError, TypeError):  # a line that a kill cut short
         return math.inf

@@ -147,7 +147,10 @@ def load_recipe(where: str | Path) -> RecipeFile:
     path = _find(str(where))
     try:
         source = path.read_text(encoding="utf-8")
+        if "\0" in source:
+            raise ValueError(f"{path} is no recipe: it is not a text file.")
         tree = ast.parse(source, filename=str(path))
+        compile(tree, str(path), "exec", dont_inherit=True)  # finds a `return` outside of a function, for one
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no recipe: it is not a text file.") from error
     except SyntaxError as error:
@@ -156,13 +159,35 @@ def load_recipe(where: str | Path) -> RecipeFile:
     function = next((n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "recipe"), None)
     if function is None:
         names = [n.name for n in tree.body if isinstance(n, ast.FunctionDef)]
-        hint = f"; it defines {', '.join(names)}" if names else ""
+        hint = _instead(tree) or (f"; it defines {', '.join(names)}" if names else "")
         raise ValueError(f"{path} is no recipe: expected a function recipe(*, ...) -> Recipe{hint}.")
     doc = ast.get_docstring(tree) or ast.get_docstring(function) or ""
     return RecipeFile(path, source, doc.strip(), tuple(_flags(function, path)))
 
 
+def _instead(tree: ast.Module) -> str:
+    """What `recipe` is, where it is something else than a function: its flags could not be read from the source."""
+    for node in tree.body:
+        match node:
+            case ast.AsyncFunctionDef(name="recipe"):
+                what = "an `async def`"
+            case ast.ClassDef(name="recipe"):
+                what = "a class"
+            case ast.Assign(targets=[ast.Name(id="recipe")], value=ast.Lambda()):
+                what = "a lambda"
+            case ast.Assign(targets=[ast.Name(id="recipe")]) | ast.AnnAssign(target=ast.Name(id="recipe")):
+                what = "assigned"
+            case ast.ImportFrom(names=names) if any("recipe" == (a.asname or a.name) for a in names):
+                what = "imported"
+            case _:
+                continue
+        return f"; here recipe is {what}, write `def recipe(*, ...):`"
+    return ""
+
+
 def _find(where: str) -> Path:
+    if not where.strip() or "\0" in where:
+        raise FileNotFoundError(f"{where!r} is no recipe; expected a Python file.{nearest(where, bundled())}")
     path = Path(where).expanduser()
     if path.is_file():
         return path
@@ -205,6 +230,7 @@ class Flag:
 
     @property
     def option(self) -> str:
+        """As it is written on the command line: --batch-size."""
         return "--" + self.name.replace("_", "-")
 
     def add_to(self, parser: Any) -> None:
@@ -279,7 +305,10 @@ def _kind(annotation: ast.expr | None, default: ast.expr | None) -> dict[str, An
     if annotation is None:
         return _kind_of_value(default)
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):  # a quoted annotation
-        return _kind(ast.parse(annotation.value, mode="eval").body, default)
+        try:
+            return _kind(ast.parse(annotation.value, mode="eval").body, default)
+        except (SyntaxError, ValueError):  # words for a reader: "in metres"; ValueError: a null byte
+            return _kind_of_value(default)
     if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
         sides = [s for s in (annotation.left, annotation.right) if ast.unparse(s) != "None"]
         inner = _kind(sides[0], default) if len(sides) == 1 else None
@@ -312,7 +341,7 @@ def _kind_of_value(default: ast.expr | None) -> dict[str, Any] | None:
         return {"kind": str}
     try:
         value = ast.literal_eval(default)
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: {[]: 1}
         return None
     if isinstance(value, tuple) and value and {type(v) for v in value} <= {int, float, str}:
         kinds = {type(v) for v in value}
@@ -342,6 +371,7 @@ class RecipeFile:
 
     @property
     def name(self) -> str:
+        """The file's name without its suffix."""
         return self.path.stem
 
     def function(self) -> Callable[..., Recipe]:

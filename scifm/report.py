@@ -8,7 +8,9 @@ periodic, which would hide the small scales.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from scifm.run import Run, atomic
 if TYPE_CHECKING:
     from scifm.batch import Batch
 
-__all__ = ["figures", "page", "radial_spectrum", "read_samples"]
+__all__ = ["figures", "left_out", "page", "radial_spectrum", "read_samples"]
 
 _DATA, _FLOW, _OTHER = "#4d4d4d", "#1f6fb4", "#b9c6d2"
 
@@ -50,15 +52,33 @@ def radial_spectrum(fields: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return wave[keep] / count[keep], total[keep] / count[keep]
 
 
-def read_samples(path: Path) -> np.ndarray:
-    """Values of a file that `scifm sample` wrote: (n, *event), or (rows, *event) of a ragged set."""
+def read_samples(path: Path, event: Sequence[int] | None = None) -> np.ndarray:
+    """Values of a file that `scifm sample` wrote: (n, *event), or (rows, *event) of a ragged set.
+
+    Args:
+        event: shape of a sample, where it is known; it tells the dim that counts the samples, whatever an export
+            calls it.  Without it, or where no dim fits, that is `realization`, a usual name, or the first.
+
+    Raises:
+        ValueError: where the file holds no variable on a grid, or more than one.
+    """
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
             return file["x"]
-    from scifm.data.grids import from_xarray
+    from scifm.data.grids import SAMPLE_DIMS, from_xarray, open_file
 
-    batch, _ = from_xarray(path, sample_dim="realization")
-    return batch.x.numpy()
+    dataset = open_file(path)
+    dims = [str(d) for d in max((v.dims for v in dataset.data_vars.values()), key=len, default=())]
+    usual = [d for d in ("realization", *SAMPLE_DIMS) if d in dims]
+    first = None
+    for dim in dict.fromkeys([*usual, *dims]):
+        x = from_xarray(dataset, sample_dim=dim)[0].x.numpy()
+        if event is None or x.shape[1:] == tuple(event):
+            return x
+        first = x if first is None else first
+    if first is None:
+        raise ValueError(f"{path.name} holds no samples.")
+    return first
 
 
 def figures(run: Run, data: Batch | None, samples: np.ndarray | None, unit: str = "") -> list[Path]:
@@ -70,49 +90,63 @@ def figures(run: Run, data: Batch | None, samples: np.ndarray | None, unit: str 
         unit: of the values, for axes.
 
     Returns:
-        the files written.
+        the files written; a figure that cannot be drawn is left out, with a warning on stderr.
     """
-    made = []
-    folder = run.folder / "figures"
+    made: list[Path] = []
+
+    def draw(name: str, figure: Callable[..., Any], *values: Any) -> None:
+        try:
+            made.append(_save(figure(*values), run.folder / "figures" / name))
+        except Exception as error:
+            left_out(name, error)
+
     if run.metrics:
-        made.append(_save(_loss(run.metrics), folder / "loss.png"))
+        draw("loss.png", _loss, run.metrics)
     if (score := run.score) is not None:
-        made.append(_save(_bits(score), folder / "bits_per_dim.png"))
+        draw("bits_per_dim.png", _bits, score)
     if data is None or samples is None:
         return made
     real = data.x.cpu().numpy()
-    if real.ndim == 4 and min(real.shape[2:]) >= 4 and samples.shape[1:] == real.shape[1:]:
-        made.append(_save(_images(real[:, 0], samples[:, 0], unit), folder / "samples.png"))
-        made.append(_save(_spectra(real[:, 0], samples[:, 0], unit), folder / "spectrum.png"))
-    elif real.ndim == 2 and real.shape[1] == 2:
-        made.append(_save(_scatter(real, samples, unit), folder / "samples.png"))
+    alike = samples.shape[1:] == real.shape[1:]
+    if alike and real.ndim == 4 and min(real.shape[2:]) >= 4:
+        draw("samples.png", _images, real[:, 0], samples[:, 0], unit)
+        draw("spectrum.png", _spectra, real[:, 0], samples[:, 0], unit)
+    elif alike and real.ndim == 2 and real.shape[1] == 2:
+        draw("samples.png", _scatter, real, samples, unit)
     else:
-        made.append(_save(_histogram(real, samples, unit), folder / "samples.png"))
+        draw("samples.png", _histogram, real, samples, unit)
     return made
+
+
+def left_out(what: str, error: Exception) -> None:
+    """Say on stderr what a report does without, and why: it must not fail a trained run."""
+    reason = " ".join(str(error).split())
+    print(f"warning: the report leaves out {what} ({type(error).__name__}: {reason}).", file=sys.stderr)
 
 
 def page(run: Run, made: Sequence[Path]) -> Path:
     """Write report.md: the score, its settings, the figures and what the run was made of."""
     record, score = run.record, run.score
-    lines = [f"# {record['recipe']}", "", f"{record.get('summary', '')}".strip(), ""]
+    numbers = record.get("numbers") or {}
+    lines = [f"# {numbers.get('name') or record.get('recipe')}", "", f"{record.get('summary', '')}".strip(), ""]
     if score is not None:
         lines += [f"**{score['line'].split(' | ')[0]}**", "", *_score_table(score), ""]
     for path in made:
         lines += [f"![{path.stem}]({path.relative_to(run.folder).as_posix()})", ""]
     lines += ["## Settings", "", "| what | value |", "|---|---|"]
-    flags = record.get("keywords") or record["flags"]
-    lines += [f"| `{k}` | {_cell(v)} |" for k, v in {**flags, **record.get("numbers", {})}.items()]
+    flags = record.get("keywords") or record.get("flags") or {}
+    lines += [f"| `{k}` | {_cell(v)} |" for k, v in {**flags, **numbers}.items()]
     lines += [f"| {k} | {_cell(record.get(k))} |" for k in ("seed", "device", "threads", "parameters", "started")]
-    lines += ["", "## Versions", "", ", ".join(f"{k} {v}" for k, v in record["versions"].items()), ""]
+    lines += ["", "## Versions", "", ", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items()), ""]
     if git := record.get("git"):
         lines += [f"scifm at commit {git['commit']}{' with changes' if git['dirty'] else ''}.", ""]
-    place = run.folder.as_posix()
+    place = shlex.quote(run.folder.as_posix())
     lines += [
         "## Again",
         "",
         "```sh",
         f"scifm sample {place} --number 64 --seed 1 --output more",
-        f"scifm score {place}",
+        f"scifm score {place} --output again.json",  # the run's own score.json is not overwritten
     ]
     lines += ["```", ""]
     with atomic(run.folder / "report.md") as path:

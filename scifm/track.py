@@ -66,13 +66,17 @@ class Tracker(ABC):
 class Nothing(Tracker):
     """No tracking."""
 
-    def log_params(self, params: Mapping[str, Any]) -> None: ...
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Does nothing."""
 
-    def log(self, metrics: Mapping[str, float], step: int) -> None: ...
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Does nothing."""
 
-    def artifact(self, path: Path) -> None: ...
+    def artifact(self, path: Path) -> None:
+        """Does nothing."""
 
-    def close(self, status: str = "FINISHED") -> None: ...
+    def close(self, status: str = "FINISHED") -> None:
+        """Does nothing."""
 
 
 def open_tracker(kind: str, experiment: str, run_name: str, folder: Path | str, run_id: str | None = None) -> Tracker:
@@ -134,17 +138,21 @@ class Mlflow(Tracker):
         self._thread.start()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
+        """Queue settings; names are made such as MLflow accepts, values cut to 6000 characters."""
         self._queue.put(("params", dict(params)))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Queue numbers with the time of the call; a NaN is left out, not every store can hold it."""
         now = int(time.time() * 1000)
         rows = [(k, float(v), now, int(step)) for k, v in metrics.items() if not math.isnan(float(v))]
         self._queue.put(("metrics", rows))
 
     def artifact(self, path: Path) -> None:
+        """Queue a file or folder; one that does not exist when its turn comes is passed over."""
         self._queue.put(("artifacts", Path(path)))
 
     def close(self, status: str = "FINISHED") -> None:
+        """Wait for the thread to send the rest, for at most `patience` seconds. Raises ValueError for no status."""
         if status not in _STATUSES:
             raise ValueError(f"status must be one of {', '.join(_STATUSES)}, got {status!r}.")
         self._queue.put(("close", status))

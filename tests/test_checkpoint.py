@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,53 @@ def test_a_step_can_be_written_again(tmp_path: Path) -> None:
     tensors, meta, _ = checkpoint.load(tmp_path)
     assert meta == {"seed": 2} and torch.equal(tensors["model.w"], torch.ones(1))
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000005"]
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Every write past 4 KiB of a file fails, as on a full disk, in C and Rust as in Python."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", ["numbers", "meta"])
+def test_a_full_disk_is_said_and_leaves_no_litter(tmp_path: Path, full_disk: None, size: str) -> None:
+    large = (
+        {"tensors": {"w": torch.zeros(9999)}, "meta": {}}
+        if size == "numbers"
+        else {"tensors": {}, "meta": {"m": "x" * 9999}}
+    )
+    with pytest.raises(OSError, match="step-00000004 cannot be written .*disk full. There is no checkpoint before it"):
+        checkpoint.save(tmp_path, 4, **large)
+    write(tmp_path, 5)
+    for step in (5, 6):  # also where a step is written again
+        with pytest.raises(OSError, match="disk full. The last checkpoint is kept, of step 5"):
+            checkpoint.save(tmp_path, step, **large)
+        assert [p.name for p in tmp_path.iterdir()] == ["step-00000005"] and checkpoint.load(tmp_path)[2] == 5
+
+
+def test_a_place_that_is_no_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(OSError, match="checkpoint: .* cannot be written"):
+        write(tmp_path / "checkpoints", 1)
+
+
+def test_the_same_step_comes_back_if_its_rename_fails(tmp_path: Path, monkeypatch) -> None:
+    write(tmp_path, 5)
+    replace = os.replace
+
+    def crash(source: Path, target: Path) -> None:
+        if target.name.startswith("step-"):
+            raise OSError("no space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(OSError, match="is kept, of step 5"):
+        write(tmp_path, 5)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000005"] and checkpoint.load(tmp_path)[2] == 5
 
 
 @pytest.mark.parametrize("where", ["write", "rename"])

@@ -116,6 +116,14 @@ def test_documentation_comes_from_the_docstrings(everything) -> None:
     [
         ("def recip(): ...", r"no recipe: expected a function recipe\(\*, ...\) -> Recipe; it defines recip"),
         ("x = 1", "no recipe: expected a function"),
+        ("recipe = lambda *, a=1: None", "here recipe is a lambda, write `def recipe"),
+        ("async def recipe(*, a=1): ...", "here recipe is an `async def`, write `def recipe"),
+        ("def make(): ...\nrecipe = make", "here recipe is assigned, write `def recipe"),
+        ("from x import make as recipe", "here recipe is imported, write `def recipe"),
+        ("class recipe: ...", "here recipe is a class, write `def recipe"),
+        ("def recipe(): ...\nreturn 3", "line 2: .* not valid Python"),
+        ("def recipe(): ...\0", "not a text file"),
+        ("def recipe(*, x={[]: 1}): ...", "keyword 'x'"),
         ("def recipe(:", "line 1: .* not valid Python"),
         ("def recipe(**flags): ...", "flags need names"),
         ("def recipe(*, net: Network = None): ...", r"keyword 'net' \(Network\) cannot be a flag; use int, float"),
@@ -131,6 +139,17 @@ def test_what_is_no_recipe_is_refused(tmp_path: Path, source: str, message: str)
     with pytest.raises(ValueError, match=message) as error:
         load_recipe(path)
     assert "\n" not in str(error.value)
+
+
+def test_words_for_an_annotation_are_no_type(tmp_path: Path) -> None:
+    (tmp_path / "r.py").write_text("def recipe(*, radius: 'in metres' = 1.5, name: 'of the \\0 place'): ...")
+    assert [f.kind for f in load_recipe(tmp_path / "r.py").flags] == [float, str]
+
+
+@pytest.mark.parametrize("where", ["", "  ", "a\0b.py", "moons\0"])
+def test_no_path_at_all_is_refused(where: str) -> None:
+    with pytest.raises(FileNotFoundError, match="expected a Python file.*moons"):
+        load_recipe(where)
 
 
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from scifm import Batch
-from scifm.report import figures, page, radial_spectrum
+from scifm.cli import main
+from scifm.report import figures, page, radial_spectrum, read_samples
 from scifm.run import Run, write_json
 
 PNG = b"\x89PNG"
@@ -93,3 +96,80 @@ def test_the_page_holds_score_baselines_settings_and_figures(run: Run) -> None:
     assert "| flow | 1.500 | 0.250 |" in text and "| prior | 2.500 | 0.100 |" in text
     assert "![loss](figures/loss.png)" in text and "| seed | 3 |" in text and "torch 2" in text
     assert r"| `kind` | a\|b |" in text  # a table's own sign is escaped
+
+
+def test_the_recipes_own_name_is_the_title(run: Run) -> None:
+    run.record["numbers"] = {"name": "Ice on lakes", "steps": 3}
+    assert page(run, []).read_text().startswith("# Ice on lakes\n")
+    run.record["numbers"]["name"] = ""
+    assert page(run, []).read_text().startswith("# toy\n")
+
+
+@pytest.mark.parametrize(
+    "dims",
+    [
+        ("realization", "y", "x"),
+        ("member", "y", "x"),
+        ("draw", "y", "x"),
+        ("y", "x", "draw"),
+        ("y", "number", "x"),
+        ("draw", "time", "y", "x"),  # time is not always what counts the samples
+        ("realization", "time", "y", "x"),
+    ],
+)
+def test_samples_are_found_whatever_an_export_calls_them(tmp_path: Path, dims: tuple[str, ...]) -> None:
+    import xarray as xr
+
+    sizes = {"y": 4, "x": 5, "time": 2}
+    shape = [sizes.get(d, 7) for d in dims]
+    array = xr.DataArray(np.arange(np.prod(shape), dtype="f4").reshape(shape), dims=dims, name="h")
+    array.to_dataset().to_netcdf(tmp_path / "samples.nc", engine="h5netcdf")
+    count = next(d for d in dims if d not in sizes)
+    wanted = array.transpose(count, ...).values.reshape(7, -1, 4, 5)
+    assert np.array_equal(read_samples(tmp_path / "samples.nc", wanted.shape[1:]), wanted)
+
+
+def test_a_figure_that_cannot_be_drawn_is_left_out_with_its_reason(run: Run, capsys) -> None:
+    with_numbers(run)
+    write_json(run.folder / "score.json", {"line": "no value"})
+    data = Batch(torch.randn(5, 2))
+    made = figures(run, data, np.ones((3, 7)))  # of another shape than the data
+    assert [p.name for p in made] == ["loss.png", "samples.png"]
+    said = capsys.readouterr().err
+    assert said == "warning: the report leaves out bits_per_dim.png (KeyError: 'value').\n"
+
+
+TWO_VARIABLES = """
+import torch, xarray as xr
+from scifm import Batch, Flow, Recipe, networks, priors
+from scifm.data import Data
+
+def export(batch):
+    names = ("u", "v")
+    return xr.Dataset({n: (("draw", "y", "x"), batch.x[:, i].numpy()) for i, n in enumerate(names)})
+
+def recipe():
+    data = [Batch(torch.randn(8, 2, 5, 4, generator=torch.Generator().manual_seed(i))) for i in range(3)]
+    flow = Flow(networks.MLP((2, 5, 4), hidden=(8,)), priors.Gaussian())
+    return Recipe(flow, Data("wind", *data, export=export), steps=2, test_samples=3, name="Wind")
+"""
+
+
+def test_an_export_of_its_own_form_fails_no_run_and_the_page_s_commands_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("wind.py").write_text(TWO_VARIABLES)
+    assert main(["train", "wind.py", "--track", "none", "--out", "a run"]) == 0
+    assert "leaves out figures of samples.nc (ValueError" in capsys.readouterr().err
+    run = Run.open("a run")
+    text = (run.folder / "report.md").read_text()
+    assert run.status == "finished" and text.startswith("# Wind\n") and "figures/loss.png" in text
+    commands = text.split("```sh\n")[1].split("```")[0].splitlines()
+    assert [shlex.split(c)[:3] for c in commands] == [["scifm", "sample", "a run"], ["scifm", "score", "a run"]]
+    for line in commands:
+        assert main(shlex.split(line)[1:]) == 0, line
+    assert Path("more.nc").exists() and Path("again.json").exists()
+    capsys.readouterr()
+    assert main(["list", "runs", "--runs", "."]) == 0
+    assert "  Wind  " in capsys.readouterr().out

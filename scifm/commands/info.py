@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scifm.commands.list import last_step, title
 from scifm.commands.words import Parser, devices
 from scifm.data import catalogue, fetch
 from scifm.recipe import bundled
@@ -36,18 +37,20 @@ def command(words: Sequence[str]) -> int:
 
 
 def _about(run: Run) -> dict[str, Any]:
-    record, metrics = run.record, run.metrics
-    rows = {
+    record = run.record
+    rows: dict[str, Any] = {"name": title(run)}
+    rows |= {
         k: record.get(k) for k in ("recipe", "source", "flags", "seed", "device", "threads", "parameters", "started")
     }
+    step = last_step(run)
     rows |= {
         "status": run.status,
-        "step": f"{metrics[-1]['step']:.0f} of {record['numbers']['steps']}" if metrics else 0,
+        "step": 0 if step is None else f"{step} of {(record.get('numbers') or {}).get('steps', '?')}",
     }
-    rows |= {"samples": run.samples, "score": run.score["line"] if run.score else None}
+    rows |= {"samples": run.samples, "score": run.score.get("line") if isinstance(run.score, dict) else None}
     rows |= {
         "commit": record.get("git"),
-        "versions": ", ".join(f"{k} {v}" for k, v in record["versions"].items()),
+        "versions": ", ".join(f"{k} {v}" for k, v in (record.get("versions") or {}).items()) or None,
     }
     if run.status in ("stopped", "interrupted", "failed", "trained"):
         rows["go on with"] = f"scifm train --resume {run.folder}"

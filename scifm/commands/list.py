@@ -10,7 +10,7 @@ from scifm.data.catalogue import available, folder
 from scifm.recipe import bundled, load_recipe, nearest
 from scifm.run import Run
 
-__all__ = ["command"]
+__all__ = ["command", "last_step", "title"]
 
 
 def command(words: Sequence[str]) -> int:
@@ -59,9 +59,25 @@ def _datasets(_: Path) -> list[tuple[str, ...]]:
 def _runs(parent: Path) -> list[tuple[str, ...]]:
     rows = []
     for run in Run.all(parent):
-        score, rows_so_far = run.score, run.metrics
-        step = f"step {rows_so_far[-1]['step']:.0f}" if rows_so_far else "no step"
-        bits = f"{score['value']:.3f} ± {score['stderr']:.3f} bits/dim" if score else ""
-        started = str(run.record.get("started"))[:16].replace("T", " ")
-        rows.append((str(run.folder), started, run.status, step, bits))
+        score, step = run.score or {}, last_step(run)
+        bits = f"{score['value']:.3f} ± {score['stderr']:.3f} bits/dim" if _whole(score) else ""
+        started = str(run.record.get("started", "-"))[:16].replace("T", " ")
+        done = "no step" if step is None else f"step {step}"
+        rows.append((str(run.folder), title(run), started, run.status, done, bits))
     return rows
+
+
+def _whole(score: object) -> bool:
+    return isinstance(score, dict) and all(isinstance(score.get(k), int | float) for k in ("value", "stderr"))
+
+
+def title(run: Run) -> str:
+    """The name that the recipe gives itself, else that of its file."""
+    numbers = run.record.get("numbers") or {}
+    return str(numbers.get("name") or run.record.get("recipe", "-"))
+
+
+def last_step(run: Run) -> int | None:
+    """The last step in the course of the training; None before the first."""
+    steps = [row["step"] for row in run.metrics if isinstance(row, dict) and isinstance(row.get("step"), int | float)]
+    return int(steps[-1]) if steps else None

@@ -28,10 +28,20 @@ def command(words: Sequence[str]) -> int:
 
 
 def draw_report(run: Run, recipe: Recipe) -> list[Path]:
+    """Draw the figures of a run and write its report.md; the files written.
+
+    A figure that cannot be drawn, such as one of samples that a recipe exports in a form of its own, is left out with
+    a line on stderr: a report never fails a trained run.
+    """
     from scifm import report as reports
     from scifm import verbs
 
-    samples = None if run.samples is None else reports.read_samples(run.samples)
+    samples = None
+    if run.samples is not None:
+        try:
+            samples = reports.read_samples(run.samples, recipe.data.test.event)
+        except Exception as error:
+            reports.left_out(f"figures of {run.samples.name}", error)
     count = 2000 if samples is None else max(64, len(samples))
     made = reports.figures(run, verbs.evenly(recipe.data.test, count), samples, recipe.data.unit)
     return [*made, reports.page(run, made)]

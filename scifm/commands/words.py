@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "positive",
     "run_parser",
     "solver_of",
+    "tolerance",
     "whole",
 ]
 
@@ -47,6 +49,7 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
 
     def error(self, message: str) -> NoReturn:
+        """Raise WrongUse with the message and where the flags are explained."""
         raise WrongUse(f"{self.prog.removeprefix('scifm ')}: {message} (flags: {self.prog} --help)")
 
     def understand(self, words: Sequence[str]) -> argparse.Namespace:
@@ -69,11 +72,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def machine_flags(parser: Parser) -> None:
+    """Declare --device and --threads, which `machine` takes."""
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 (default auto)")
     parser.add_argument("--threads", type=positive, metavar="INT", help="CPU threads (default: torch's choice)")
 
 
 def run_parser(command: str, description: str) -> Parser:
+    """A parser for a command on a run: RUN, --device, --threads and --overwrite."""
     parser = Parser(command, description)
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
     machine_flags(parser)
@@ -82,6 +87,7 @@ def run_parser(command: str, description: str) -> Parser:
 
 
 def flow_flags(parser: Parser) -> None:
+    """Declare what decides how a flow is solved: seed, weights, chunk and the solver's settings."""
     parser.add_argument("--seed", type=whole, metavar="INT", help="default: the run's")
     parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="averaged or last (default ema)")
     parser.add_argument("--chunk", type=positive, default=64, metavar="INT", help="samples at a time (default 64)")
@@ -89,27 +95,45 @@ def flow_flags(parser: Parser) -> None:
         "--method", default="dopri5", metavar="NAME", help="dopri5, tsit5, rk4, heun, ... (default dopri5)"
     )
     parser.add_argument("--steps", type=positive, metavar="INT", help="fixed steps; without it they adapt")
-    parser.add_argument("--rtol", type=float, default=1e-5, metavar="FLOAT", help="default 1e-5")
-    parser.add_argument("--atol", type=float, default=1e-5, metavar="FLOAT", help="default 1e-5")
+    parser.add_argument("--rtol", type=tolerance, default=1e-5, metavar="FLOAT", help="default 1e-5")
+    parser.add_argument("--atol", type=tolerance, default=1e-5, metavar="FLOAT", help="default 1e-5")
 
 
 def whole(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}.")
-    return value
+    """A flag's value as a whole number of at least 0 that fits into 64 bits, as a seed must."""
+    return _integer(text, 0, 2**63)
 
 
 def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}.")
-    return int(text)
+    """A flag's value as a whole number of at least 1; as a number of threads or samples it fits into 32 bits."""
+    return _integer(text, 1, 2**31)
+
+
+def _integer(text: str, least: int, bound: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}.")
+    if value >= bound:
+        raise argparse.ArgumentTypeError(f"expected a whole number below 2^{bound.bit_length() - 1}, got {text!r}.")
+    return value
+
+
+def tolerance(text: str) -> float:
+    """A flag's value as a positive, finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"invalid float {text!r}: expected a positive, finite number.")
+    return value
 
 
 def devices() -> list[str]:
+    """Devices of this machine, as torch names them; the CPU comes first."""
     import torch
 
     return ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
@@ -130,6 +154,7 @@ def machine(device: str, threads: int | None) -> tuple[str, int]:
 
 
 def solver_of(found: argparse.Namespace) -> Solver:
+    """The solver that the words of `flow_flags` ask for; an unknown method is named with its nearest neighbour."""
     from scifm.solve import METHODS, Solver
 
     if found.method not in METHODS:
@@ -138,6 +163,7 @@ def solver_of(found: argparse.Namespace) -> Solver:
 
 
 def bar(what: str, total: int) -> Any:
+    """A progress bar over samples, a context with `update(n)`; silent where stderr is no terminal."""
     from tqdm import tqdm
 
     return tqdm(total=total, desc=what, unit="sample", disable=None, dynamic_ncols=True)
