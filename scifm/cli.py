@@ -56,7 +56,8 @@ def main(words: Sequence[str] | None = None) -> int:
             what = "flag" if words[0].startswith("-") else "command"
             raise WrongUse(f"no {what} {words[0]!r}.{nearest(words[0], _COMMANDS)}")
         status = import_module(f"scifm.commands.{words[0]}").command(words[1:])
-        sys.stdout.flush()  # a reader that has gone is met here, and not when Python ends
+        if sys.stdout is not None:  # closed from the start
+            sys.stdout.flush()  # a reader that has gone is met here, and not when Python ends
         return status
     except WrongUse as error:
         return _say(error, 2)

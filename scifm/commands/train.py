@@ -154,7 +154,8 @@ def _carry_out(run: Run, recipe: Recipe, device: str, resume: bool) -> int:
         return 130
     except Exception:
         if run.record["status"] == "running":
-            run = run.update(status="failed")
+            with contextlib.suppress(OSError):  # on a full disk the first error is the one to show
+                run = run.update(status="failed")
         raise
     finally:
         tracker.close(status)
