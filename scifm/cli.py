@@ -65,7 +65,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141 if words and words[0] in _WORK else 0  # `scifm list | head` has done all that was asked for
     except Exception as error:
         if os.environ.get("SCIFM_DEBUG"):
