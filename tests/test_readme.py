@@ -134,7 +134,25 @@ def mlflow_ui(words, place, monkeypatch, request):
     assert "test/bits_per_dim" in found[0].data.metrics
 
 
+def table(words, place, monkeypatch, request):
+    """The words must be right; the work, minutes per cell, is done once, for one cell of two steps."""
+    script, recipe, *priors = words[1:]
+    priors = priors[: priors.index("--steps")] if "--steps" in priors else priors
+    choices = next(flag for flag in load_recipe(recipe).flags if flag.name == "prior").choices
+    assert (ROOT / script).exists() and set(priors) <= set(choices)
+    if recipe != "quickstart":
+        return
+    few = ["--seeds", "0", "--steps", "2"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), recipe, priors[0], *few], cwd=place, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    header, _, row = done.stdout.splitlines()
+    assert row.startswith("| spectral | ") and row.count("|") == header.count("|")
+
+
 RULES = {
+    r"python benchmarks/prior_table\.py \S+ .*": table,
     r"(\./scifm\.sh|scifm) train \S+\.py.*|scifm train \w+": train,
     r"\./scifm\.sh (sample|score|report|info) runs/.*": on_a_run,
     r"\./scifm\.sh list": show,
