@@ -1,6 +1,6 @@
 """Closed-form Gaussians beside a flow: without them a likelihood looks good and may not be.
 
-A full-covariance Gaussian fitted in a second can beat a hardly trained flow by half a bit per dimension; the ladder
+A full-covariance Gaussian fitted in seconds can beat a hardly trained flow by half a bit per dimension; the ladder
 prior, white noise, best Gaussian shows what the network has learnt.
 """
 

@@ -30,7 +30,8 @@ class BitsPerDim:
         stderr: standard error of that mean from the spread of the samples. Probes and dequantisation noise are
             independent between samples, so it contains both.  It takes the samples as independent.
         probe_stderr: the part of stderr that comes from the random probes; None for the exact trace or one probe.
-        solver_error: mean absolute change on `checked` samples when solved again at a tighter tolerance.
+        solver_error: mean absolute change on `checked` samples when solved again at a tighter tolerance, or with twice
+            the fixed steps and scaled to the error of these; None where the tighter solve failed.
         per_sample: value of each sample.
         nfe: mean number of velocity evaluations per sample and draw.
         baselines: closed-form Gaussians on the same data, by name.

@@ -150,7 +150,7 @@ def machine(device: str, threads: int | None) -> tuple[str, int]:
     if device not in found and not (device == "cuda" and len(found) > 1):
         raise WrongUse(f"no device {device!r}; this machine has {', '.join(found)}.")
     if threads is None and "OMP_NUM_THREADS" not in os.environ:
-        # Where anything else runs, threads on all cores wait for each other (on 2 cores, over 3 times slower).
+        # Where anything else runs, threads on all cores wait for each other, and training crawls.
         threads = max(1, torch.get_num_threads() // 2)
     if threads is not None:
         torch.set_num_threads(threads)
