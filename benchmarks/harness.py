@@ -1,0 +1,82 @@
+"""What all benchmarks share: timing side by side, and RESULTS.md, of which each benchmark owns a section.
+
+Contestants run in one process, interleaved, so that a busy machine slows all of them alike; medians and ratios are
+reported, never bare times of different runs.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+PACKAGES = ("torch", "torchcfm", "flow_matching", "zuko", "torchdiffeq", "torchode", "POT", "scipy", "numpy", "lapx")
+
+
+def interleaved(cases: Mapping[str, Callable[[], object]], repeats: int = 7, least: float = 0.02) -> dict[str, float]:
+    """Median seconds of one call of each case; a case is called often enough that a measurement takes `least` s."""
+    number = {}
+    for name, call in cases.items():  # warm caches and compilers, and see how long a call takes
+        call()
+        began = time.perf_counter()
+        call()
+        number[name] = max(1, round(least / max(time.perf_counter() - began, 1e-9)))
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(repeats):
+        for name, call in cases.items():
+            began = time.perf_counter()
+            for _ in range(number[name]):
+                call()
+            seconds[name].append((time.perf_counter() - began) / number[name])
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    lines = ["| " + " | ".join(map(str, head)) + " |", "|---|" + "--:|" * (len(head) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms"
+
+
+def machine() -> str:
+    """Processor, threads, load and versions, as one paragraph."""
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    try:
+        model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
+        load = Path("/proc/loadavg").read_text().split()[0]
+    except OSError:
+        model, load = None, "?"
+    name = model.group(1) if model else platform.processor() or platform.machine()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {name}, {torch.get_num_threads()} thread(s), load {load}, "
+        f"Python {platform.python_version()}, commit {commit}; {', '.join(found)}."
+    )
+
+
+def write(name: str, text: str) -> None:
+    """Replace the section of a benchmark in RESULTS.md."""
+    whole = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Results of the benchmarks\n"
+    section = f"<!-- {name}:begin -->\n{text.strip()}\n\n*{machine()}*\n<!-- {name}:end -->\n"
+    pattern = re.compile(f"<!-- {name}:begin -->.*?<!-- {name}:end -->\n", re.S)
+    if pattern.search(whole):
+        whole = pattern.sub(lambda _: section, whole)
+    else:
+        whole = whole.rstrip("\n") + "\n\n" + section
+    RESULTS.write_text(whole, encoding="utf-8")
