@@ -255,9 +255,10 @@ class Batch:
         Returns:
             long tensors (n_g,) that partition 0..B-1. A coupling never pairs across two groups.
         """
-        keys: dict[tuple, list[int]] = {}
-        keys: dict[tuple, list[int]] = {}
         told = [v.cpu().numpy() for k, v in sorted(self.context.items()) if k not in ignore]
+        if self.index is None and not told and self.size:
+            return [torch.arange(self.size, device=self.x.device)]  # at once, for it is asked at every step
+        keys: dict[tuple, list[int]] = {}
         alone = [self.select([b]) for b in range(self.size)] if self.nodes or self.edge_index is not None else None
         for b, count in enumerate(self.counts.tolist()):
             key: tuple = (count, *(values[b].tobytes() for values in told))
