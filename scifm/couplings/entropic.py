@@ -11,10 +11,12 @@ balanced case.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-__all__ = ["level", "plan_of"]
+__all__ = ["level", "plan_of", "solve", "spread"]
 
 
 def level(
@@ -51,3 +53,47 @@ def plan_of(cost: Tensor, f: Tensor, g: Tensor, epsilon: float, out: Tensor | No
     reach = 50.0 if cost.dtype == torch.float32 else 300.0
     kernel = torch.sub(f[:, None], cost, out=out)
     return kernel.add_(g).mul_(1 / epsilon).clamp_(-reach, reach).exp_()
+
+
+def solve(
+    cost: Tensor, epsilon: float, rounds: int, tolerance: float, rho: float = math.inf
+) -> tuple[Tensor, float]:
+    """The plan that minimises ⟨P, C⟩ + ε KL(P | 1/n) + ρ KL(P1 | 1) + ρ KL(Pᵀ1 | 1), and how far it is from doing so.
+
+    ε falls from the size of the cost to its value, so that small ones converge too.
+
+    Args:
+        cost: (n, n), float64 for small ε.
+        rounds: the most that are taken, a little more than asked for at most.
+        tolerance: stop where the error is less.
+        rho: price of marginals that are not one; infinite where they are imposed.
+
+    Returns:
+        plan (n, n), and the mean over rows of |sum − what it must be|: one, or exp(−f/ρ) where marginals are relaxed.
+    """
+    base = cost + epsilon * math.log(len(cost))
+    soft = 1.0 if math.isinf(rho) else rho / (rho + epsilon)
+    f, g = soft * base.amin(1), torch.zeros_like(base[0])
+    kernel = torch.empty_like(base)
+    now, done = max(epsilon, spread(cost)), 0
+    while now > epsilon:
+        give = 1.0 if math.isinf(rho) else rho / (rho + now)
+        f, g = level(base, f, g, now, 10, soft=give, kernel=kernel)
+        now, done = max(epsilon, now / 4), done + 10
+    error = math.inf
+    while error > tolerance and done < rounds:
+        if not math.isinf(rho):  # f + t, g - t is the same plan; the best t at once, for rounds approach it slowly
+            t = rho / 2 * float((-f / rho).logsumexp(0) - (-g / rho).logsumexp(0))
+            f, g = f + t, g - t
+        f, g = level(base, f, g, epsilon, 20, over=1.5, soft=soft, kernel=kernel)
+        done += 20
+        rows = plan_of(base, f, g, epsilon, kernel).sum(1)
+        error = float((rows - (-f / rho).exp()).abs().mean())
+        error = error if math.isfinite(error) else math.inf
+    return kernel, error
+
+
+def spread(cost: Tensor) -> float:
+    """Mean absolute value of the doubly centred cost: its size but for terms of a row or of a column alone."""
+    inner = cost - cost.mean(0)
+    return float((inner - inner.mean(1, keepdim=True)).abs().mean())
