@@ -269,9 +269,12 @@ class Batch:
         return [torch.tensor(v, device=self.x.device) for v in keys.values()]
 
     def stack(self, x: Tensor, samples: Tensor) -> Tensor:
-        """Rows of `samples`, which have equal counts, side by side: (n, numbers of a sample)."""
-        part = self.replace(x).select(samples).x
-        return part.reshape(len(samples), -1)
+        """Rows of `samples`, which have equal counts, side by side: (n, numbers of a sample); may be a view of x."""
+        if self.index is None:
+            part = x if torch.equal(samples, torch.arange(self.size, device=samples.device)) else x[samples]
+        else:
+            part = x[self._rows(samples)[0]]
+        return part.reshape(len(samples), _width(part.shape) // max(1, len(samples)))
 
     def place(self, x: Tensor, samples: Tensor, values: Tensor) -> Tensor:
         """A copy of x with `samples` overwritten by `values` (n, numbers of a sample): undoes `stack`."""

@@ -8,8 +8,8 @@ optimal plan all its pairs cost 0 and all others at least 0, and nothing is left
 with a falling ε (`scifm.couplings.entropic`) find approximate potentials, and Jonker-Volgenant is given C − f − g.  The answer is
 exact for whatever potentials, good or bad: they decide the time and nothing else.
 
-The rounds pay from n ≈ 45 effective dimensions on (measured for n = 128 to 2048 and 2 to 256 dimensions, crossing
-between 41 and 48 throughout); below, the solver starts cold.  Both give up Python's lock while they compute.
+The rounds pay where there are many rows per effective dimension of the cost (measured for n = 128 to 2048 in 2 to 256
+dimensions: `benchmarks/couplings.py`); elsewhere the solver starts cold.  Both give up Python's lock while they compute.
 
 References: Jonker and Volgenant 1987; Cuturi 2013; Kosowsky and Yuille 1994 (falling ε).
 """
@@ -25,7 +25,7 @@ from scifm.couplings.entropic import level
 __all__ = ["assign", "finite"]
 
 COLD = 160  # rows below which a cold start takes less than a millisecond or two
-CROWDED = 45.0  # rows per effective dimension from which the rounds pay
+CROWDED = 60.0  # rows per effective dimension from which the rounds pay
 FALLING = (0.1, 0.02, 0.004, 0.001)  # ε, in units of how far the best cost of a row lies below its mean
 
 

@@ -38,14 +38,19 @@ def level(
         kernel: memory like cost to work in.
     """
     kernel = plan_of(cost, f, g, epsilon, kernel)
-    least = torch.finfo(cost.dtype).tiny * 1e8
+    across, least = kernel.T, torch.finfo(cost.dtype).tiny * 1e8
     u, v = torch.zeros_like(f), torch.zeros_like(g)  # changes of f/ε and g/ε
     for i in range(rounds):
-        new = (kernel @ v.exp()).clamp_(min=least).log_().mul_(-soft).sub_(f, alpha=(1 - soft) / epsilon)
-        u = new if i == 0 else u + over * (new - u)
-        new = (kernel.T @ u.exp()).clamp_(min=least).log_().mul_(-soft).sub_(g, alpha=(1 - soft) / epsilon)
-        v = new if i in (0, rounds - 1) else v + over * (new - v)
+        new = _update(kernel, v, f, epsilon, soft, least)
+        u = new if i == 0 else torch.lerp(u, new, over)
+        new = _update(across, u, g, epsilon, soft, least)
+        v = new if i in (0, rounds - 1) else torch.lerp(v, new, over)
     return f + epsilon * u, g + epsilon * v
+
+
+def _update(kernel: Tensor, other: Tensor, own: Tensor, epsilon: float, soft: float, least: float) -> Tensor:
+    new = torch.mv(kernel, other.exp()).clamp_(min=least).log_().neg_()
+    return new if soft == 1 else new.mul_(soft).sub_(own, alpha=(1 - soft) / epsilon)
 
 
 def plan_of(cost: Tensor, f: Tensor, g: Tensor, epsilon: float, out: Tensor | None = None) -> Tensor:

@@ -64,14 +64,12 @@ def pair(
     data, draws = batch.x.detach(), x0.detach()
     if prior is not None:
         data, draws = prior.whiten(data, batch), prior.whiten(draws, batch)
-    paired = x0
+    source = torch.arange(len(batch), device=batch.x.device)
     for samples in groups:
         a, b = batch.stack(data, samples), batch.stack(draws, samples)
         if len(samples) > 1 and a.numel():
-            order = choose(a, b, samples)
-            own = b if prior is None else batch.stack(x0, samples)
-            paired = batch.place(paired, samples, own[order])
-    return paired
+            source[samples] = samples[choose(a, b, samples)]
+    return batch.replace(x0).select(source).x  # sample i gets the draw of sample source[i], which has as many rows
 
 
 def products(data: Tensor, draws: Tensor) -> Tensor:
