@@ -60,9 +60,7 @@ def plan_of(cost: Tensor, f: Tensor, g: Tensor, epsilon: float, out: Tensor | No
     return kernel.add_(g).mul_(1 / epsilon).clamp_(-reach, reach).exp_()
 
 
-def solve(
-    cost: Tensor, epsilon: float, rounds: int, tolerance: float, rho: float = math.inf
-) -> tuple[Tensor, float]:
+def solve(cost: Tensor, epsilon: float, rounds: int, tolerance: float, rho: float = math.inf) -> tuple[Tensor, float]:
     """The plan that minimises ⟨P, C⟩ + ε KL(P | 1/n) + ρ KL(P1 | 1) + ρ KL(Pᵀ1 | 1), and how far it is from doing so.
 
     ε falls from the size of the cost to its value, so that small ones converge too.
