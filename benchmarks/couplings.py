@@ -1,9 +1,9 @@
 """Pairing a batch by optimal transport: time and excess cost of ours, POT, torchcfm and scipy; and what conditions do.
 
 Draws are white noise, data eight Gaussians (D = 2) or white noise of another seed, three data sets per row in turn.
-"matrix given" is the solver alone on one float32 cost matrix (float64 for POT, which converts); "whole" begins with points and ends
-with paired points: ours `couplings.OptimalTransport`, POT's `ot.dist` + `ot.emd` + the permutation, torchcfm's `sample_plan`,
-which draws pairs from the plan with replacement.
+"Matrix given" is the solver alone on one cost matrix, in float32 (float64 for POT, which would convert it); "whole"
+begins with points and ends with paired points: ours `couplings.OptimalTransport`, POT's `ot.dist` + `ot.emd` + the
+permutation, torchcfm's `sample_plan`, which draws pairs from the plan with replacement.
 """
 
 from __future__ import annotations
@@ -137,4 +137,5 @@ def measure(quick: bool) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ot.emd's notes on its cap of iterations; the excess says the same
         fast, fair = speed(quick), conditions(quick)
-    return f"## Couplings\n\n{__doc__.split(chr(10), 2)[2].strip()}\n\n{fast}\n\n### A continuous condition\n\n{fair}\n"
+    about = str(__doc__).split("\n", 2)[2].strip()
+    return f"## Couplings\n\n{about}\n\n{fast}\n\n### A continuous condition\n\n{fair}\n"

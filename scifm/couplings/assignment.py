@@ -5,11 +5,11 @@ column of their own at once: small n, or costs of many dimensions.  In few dimen
 long, and the network simplex of POT wins from some 500 points on.  The remedy changes the matrix and not the solver.
 Adding f_i + g_j to C changes every permutation's cost by the same constant; with f, g the potentials (duals) of an
 optimal plan all its pairs cost 0 and all others at least 0, and nothing is left to search.  So a few rounds of Sinkhorn
-with a falling ε (`scifm.couplings.entropic`) find approximate potentials, and Jonker-Volgenant is given C − f − g.  The answer is
-exact for whatever potentials, good or bad: they decide the time and nothing else.
+with a falling ε (`scifm.couplings.entropic`) find approximate potentials, and Jonker-Volgenant is given C − f − g.  The
+answer is exact for whatever potentials, good or bad: they decide the time and nothing else.
 
 The rounds pay where there are many rows per effective dimension of the cost (measured for n = 128 to 2048 in 2 to 256
-dimensions: `benchmarks/couplings.py`); elsewhere the solver starts cold.  Both give up Python's lock while they compute.
+dimensions: `benchmarks/couplings.py`); elsewhere the solver starts cold.  Both give up Python's lock while they run.
 
 References: Jonker and Volgenant 1987; Cuturi 2013; Kosowsky and Yuille 1994 (falling ε).
 """
@@ -81,12 +81,14 @@ def warm(cost: Tensor) -> Tensor:
 def effective_dimension(cost: Tensor, block: int = 64) -> float:
     """Participation ratio of the doubly centred cost: about D for −⟨x, y⟩ of D ≪ block equally wide dimensions."""
     step = max(1, len(cost) // block)
-    part = cost[::step, ::step].double()
+    part = cost.numpy()[::step, ::step].astype(
+        np.float64
+    )  # NumPy: a dozen small steps, and torch takes longer to begin
     part = part - part.mean(0)
-    part = part - part.mean(1, keepdim=True)
-    part = part / part.abs().amax().clamp(min=1e-300)
+    part = part - part.mean(1, keepdims=True)
+    part /= max(np.abs(part).max(), 1e-300)
     gram = part @ part.T
-    return float(gram.diagonal().sum().square() / gram.square().sum().clamp(min=1e-300))
+    return float(np.trace(gram) ** 2 / max(np.square(gram).sum(), 1e-300))
 
 
 def finite(x: Tensor) -> bool:

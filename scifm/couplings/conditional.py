@@ -7,10 +7,10 @@ draw a condition at random, that of the sample it was drawn beside, and adds to 
 
     min Σ_i ‖x1_i − x0_π(i)‖² + w d(c_i, c_π(i))
 
-w → ∞ pairs within equal conditions only, w = 0 is transport that ignores c.  A useful w depends on units, dimension and
-batch, so it is found anew for each batch from a ratio: the share of (draw, sample) pairs whose total is no more than that
-of the sample with its own draw.  That share falls as w grows; each pair drops out at w = saving/d, so w is a quantile of
-these numbers, and needs no search.
+w → ∞ pairs within equal conditions only, w = 0 is transport that ignores c.  A useful w depends on units, dimension
+and batch, so it is found anew for each batch from a ratio: the share of (draw, sample) pairs whose total is no more
+than that of the sample with its own draw.  That share falls as w grows; each pair drops out at w = saving/d, so w is a
+quantile of these numbers, and needs no search.
 
 References: Cheng and Schwing 2025, arXiv 2503.10636.
 """
@@ -83,9 +83,8 @@ class ConditionalTransport:
         """
         for name in self.on:
             if name not in batch.context:
-                raise ValueError(
-                    f"ConditionalTransport: the batch has no context {name!r}; it has {', '.join(batch.context) or 'none'}."
-                )
+                has = ", ".join(batch.context) or "none"
+                raise ValueError(f"ConditionalTransport: the batch has no context {name!r}; it has {has}.")
             if not finite(batch.context[name].double()):
                 raise ValueError(f"ConditionalTransport: context {name!r} is not finite (NaN or infinity).")
 

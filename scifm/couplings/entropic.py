@@ -1,9 +1,9 @@
 """Sinkhorn's iterations in the log domain: potentials f, g of an entropic plan P_ij = exp((f_i + g_j − C_ij)/ε).
 
-Each round sets f so that rows sum to one, then g so that columns do (Cuturi 2013).  Written in scalings a = e^(f/ε) it is two
-products with one matrix, but these underflow for small ε.  So potentials are kept as logarithms, the kernel is made from
-them, K = exp((f + g − C)/ε), whose entries are at most of order one, and only the *change* of the potentials within a level
-is a scaling (absorption: Schmitzer 2019).  `over` > 1 over-relaxes (Thibault et al. 2021), which saves rounds.
+Each round sets f so that rows sum to one, then g so that columns do (Cuturi 2013).  Written in scalings a = e^(f/ε) it
+is two products with one matrix, but these underflow for small ε.  So potentials are kept as logarithms, the kernel is
+made from them, K = exp((f + g − C)/ε), whose entries are at most of order one, and only the *change* of the potentials
+within a level is a scaling (absorption: Schmitzer 2019).  `over` > 1 over-relaxes (Thibault et al. 2021): fewer rounds.
 
 Where marginals may give way at a price ρ KL, the update is damped by `soft` = ρ/(ρ + ε) (Chizat et al. 2018); 1 is the
 balanced case.

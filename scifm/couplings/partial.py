@@ -1,11 +1,11 @@
 """Partial transport: the share of pairs that is cheapest to transport is, the others are paired at random.
 
-Of n samples and n draws, k = share · n pairs are chosen that minimise Σ ‖x1 − x0‖² over all ways to choose k pairs (Chapel,
-Alaya and Gasso 2020); samples and draws that remain, outliers mostly, are paired with each other in random order.  It is a
-permutation: each sample and each draw is used exactly once, so neither the data nor the prior is biased.
+Of n samples and n draws, k = share · n pairs are chosen that minimise Σ ‖x1 − x0‖² over all ways to choose k pairs
+(Chapel, Alaya and Gasso 2020); samples and draws that remain, outliers mostly, are paired with each other in random
+order.  It is a permutation: each sample and each draw is used exactly once, so neither data nor prior is biased.
 
-It is solved as one exact assignment of 2n − k rows and columns: n − k samples may go to a dummy draw and as many draws to
-a dummy sample, at no cost, but no dummy to a dummy.  Since more pairs never cost less, that leaves exactly k true ones.
+It is solved as one exact assignment of 2n − k rows and columns: n − k samples may go to a dummy draw and as many draws
+to a dummy sample, at no cost, but no dummy to a dummy.  More pairs never cost less, so exactly k true ones are left.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Partial:
 
 
 def cheapest(cost: Tensor, pairs: int) -> Tensor:
-    """(n,) the column of each row among the `pairs` cheapest disjoint pairs of a cost (n, n) >= 0; −1 for the others."""
+    """(n,) the column of each row among the `pairs` cheapest disjoint pairs of a cost (n, n) >= 0; −1 for others."""
     n, dummies = len(cost), len(cost) - pairs
     extended = cost.new_zeros(n + dummies, n + dummies)
     extended[:n, :n] = cost

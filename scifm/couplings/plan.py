@@ -1,9 +1,9 @@
 """From a transport plan to pairs, without biasing either marginal.
 
-A coupling gives every data sample one draw.  Given a plan P (n, n) whose rows and columns sum to one, sample i gets draw
-j with probability P_ij, independently of the others.  Each sample is used once, so x1 keeps its law exactly.  Each draw is used
-once *on average*, so x0 keeps the law p0 of the prior, exactly, as an average over batches; within a batch some draws are
-left out and others repeated: up to 1/e ≈ 37 % for a flat plan, none for a permutation.
+A coupling gives every data sample one draw.  Given a plan P (n, n) whose rows and columns sum to one, sample i gets
+draw j with probability P_ij, independently of the others.  Each sample is used once, so x1 keeps its law exactly.  Each
+draw is used once *on average*, so x0 keeps the law p0 of the prior, exactly, as an average over batches; within a batch
+some draws are left out and others repeated: 1/e ≈ 37 % are left out by a flat plan, none by a permutation.
 
 A plan whose sums fall short of one (iterations that stopped, mass that was not worth its transport) is completed: rows
 and columns that exceed one are scaled down, and what is missing is paired independently (Altschuler, Weed and Rigollet

@@ -1,14 +1,14 @@
 """Entropic optimal transport: pairs drawn from the plan that minimises ⟨P, C⟩ + ε KL(P | independent).
 
-Between two couplings: ε → 0 is the exact assignment, ε → ∞ the independent coupling; it is the static form of a Schrödinger
-bridge with noise of variance ε/2 per unit time for C = ‖x1 − x0‖² (Cuturi 2013; Tong et al. 2024, SF²M).
+Between two couplings: ε → 0 is the exact assignment, ε → ∞ the independent coupling.  It is the static form of a
+Schrödinger bridge with noise of variance ε/2 per unit time for C = ‖x1 − x0‖² (Cuturi 2013; Tong et al. 2024, SF²M).
 
-An absolute ε means another thing in each dimension and unit, and plain Sinkhorn with a small one underflows: one peer then
-pairs uniformly with no more than a warning.  Here ε is relative to the cost, iterations run on logarithms, convergence
-is measured, and what has not converged is an error.
+An absolute ε means another thing in each dimension and unit, and plain Sinkhorn with a small one underflows: one peer
+then pairs uniformly with no more than a warning.  Here ε is relative to the cost, iterations run on logarithms,
+convergence is measured, and what has not converged is an error.
 
-Pairs are drawn row by row (`scifm.couplings.plan`): every sample gets one draw, the law of x0 stays that of the prior on
-average over batches, and within a batch draws may repeat.
+Pairs are drawn row by row (`scifm.couplings.plan`): every sample gets one draw, the law of x0 stays that of the prior
+on average over batches, and within a batch draws may repeat.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ gives way.  Unbalanced transport relaxes both marginals at a price ρ (Chizat et
 
     min ⟨P, C⟩ + ε KL(P | independent) + ρ KL(P1 | 1) + ρ KL(Pᵀ1 | 1)
 
-Pairs drawn from such a plan alone would follow other laws than data and prior: rare data would be seen less, and x0 would
-not be from the p0 that sampling starts from.  So the plan is completed (`scifm.couplings.plan`): the mass it leaves out, of
-samples and of draws, is paired independently.  Every sample is used once and the law of x0 stays p0 on average over
-batches; what is relaxed is only which pairs are optimal.  ρ → ∞ is Sinkhorn, ρ → 0 the independent coupling.
+Pairs drawn from such a plan alone would follow other laws than data and prior: rare data would be seen less, and x0
+would not be from the p0 that sampling starts from.  So the plan is completed (`scifm.couplings.plan`): the mass it
+leaves out, of samples and of draws, is paired independently.  Every sample is used once and the law of x0 stays p0 on
+average over batches: no marginal is distorted, and what is relaxed is only which pairs are optimal.  ρ → ∞ is Sinkhorn,
+ρ → 0 the independent coupling.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ class Unbalanced:
     tolerance: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name in ("price", "epsilon"):
-            if not 0 < getattr(self, name) < math.inf:
+        for name, value in (("price", self.price), ("epsilon", self.epsilon)):
+            if not 0 < value < math.inf:
                 raise ValueError(
-                    f"Unbalanced: {name} must be positive and finite, got {getattr(self, name)}; with an infinite price "
-                    "it is couplings.Sinkhorn."
+                    f"Unbalanced: {name} must be positive and finite, got {value}; with an infinite price it is "
+                    "couplings.Sinkhorn, with none couplings.independent."
                 )
         if self.rounds < 1 or not 0 < self.tolerance < 1:
             raise ValueError(
