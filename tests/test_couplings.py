@@ -209,7 +209,7 @@ def test_epsilon_is_relative_to_the_cost(dims):
     for factor, shift in ((1e6, 0.0), (1e-6, 0.0), (1.0, 50.0)):
         other = sinkhorn.plan(squared(factor * x1 + shift, factor * x0))
         assert (plan - other).abs().max() < 1e-4
-    assert float(plan.amax(1).mean()) > 0.3  # a flat plan has 1/32
+    assert float(plan.amax(1).mean()) > 0.2  # a flat plan has 1/32
 
 
 def test_what_does_not_converge_is_an_error_and_never_a_flat_plan():

@@ -81,9 +81,7 @@ def warm(cost: Tensor) -> Tensor:
 def effective_dimension(cost: Tensor, block: int = 64) -> float:
     """Participation ratio of the doubly centred cost: about D for −⟨x, y⟩ of D ≪ block equally wide dimensions."""
     step = max(1, len(cost) // block)
-    part = cost.numpy()[::step, ::step].astype(
-        np.float64
-    )  # NumPy: a dozen small steps, and torch takes longer to begin
+    part = cost.numpy()[::step, ::step].astype(np.float64)  # NumPy begins a dozen small steps sooner than torch
     part = part - part.mean(0)
     part = part - part.mean(1, keepdims=True)
     part /= max(np.abs(part).max(), 1e-300)

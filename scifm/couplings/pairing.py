@@ -1,8 +1,8 @@
 """What all couplings of a batch share: who may exchange draws, what is refused, and in which metric cost is measured.
 
 Draws are exchanged only between samples of one group, `Batch.groups`: of the same size, with equal conditions.  A
-pairing across conditions would bias p(x0 | condition), from which sampling starts: the velocity would learn to flow from
-another law than it is given (Cheng and Schwing 2025).
+pairing across conditions would bias p(x0 | condition), from which sampling starts: the velocity would learn to flow
+from another law than it is given (Cheng and Schwing 2025).
 
 A cost ‖x1 − x0‖² in the prior's own metric, ‖C^-½ (x1 − x0)‖², weighs small scales as much as large ones.  It goes with
 a flow that learns in that metric; in the plain metric the few largest scales decide alone.
