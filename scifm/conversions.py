@@ -86,7 +86,7 @@ class Gauge:
         if self.prior is None:
             return -score
         prior, like = self.prior, self.like
-        _, pull = torch.func.vjp(lambda z: prior.colour(z, like), torch.zeros_like(score))
+        pull = torch.func.vjp(lambda z: prior.colour(z, like), torch.zeros_like(score))[1]
         return prior.colour(-pull(score)[0], like)
 
 

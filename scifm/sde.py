@@ -10,8 +10,9 @@ the score cancel as well: C ∇ log p_t = −(x̂0 − m) / σ, with x̂0 read o
     g² = 2 η σ_t,      drift  v − η (x̂0 − m),
 
 which is finite at both ends; η = 0 is the ordinary differential equation.  Noise forgets errors of earlier steps, at
-the price of more steps.  The last step is taken without noise, or its noise would stay in the samples.  A stochastic path
-has no likelihood: the density of the samples is that of the deterministic flow only as far as the velocity is exact.
+the price of more steps.  The last step is taken without noise, or its noise would stay in the samples.  A stochastic
+path has no likelihood: the density of the samples is that of the deterministic flow only as far as the velocity is
+exact.
 
 References: Song et al. 2021; Albergo, Boffi and Vanden-Eijnden 2023; Ma et al. 2024 (SiT), for white noise.
 Kloeden and Platen 1992 for Euler–Maruyama and Heun, of weak order 1 and 2 for this additive noise.

@@ -4,8 +4,9 @@ With pairs from entropic transport of regularisation 2 s² these bridges have th
 a Brownian motion of scale s (Tong et al. 2024), and the velocity learnt is that of its probability flow.
 
 Given the pair, the velocity is x1 − x0 + γ̇ ε with γ̇ = s (1 − 2t) / (2 √(t (1 − t))): its variance is infinite at both
-ends, and so is the mean of that over [0, 1], though E[u_t | x_t] is finite.  So the loss is weighted by 4 t (1 − t), which makes it
-finite and changes nothing of what minimises it at each time.  γ̇ is held at its value `CLIP` away from either end.
+ends, and so is the mean of that over [0, 1], though E[u_t | x_t] is finite.  So the loss is weighted by 4 t (1 − t),
+which makes it finite and changes nothing of what minimises it at each time.  γ̇ is held at its value `CLIP` away from
+either end.
 
 A velocity of this path does not tell where the noise is (x0, x1 and ε are three unknowns): there are no conversions.
 
