@@ -1,4 +1,4 @@
-"""Mean and scale from the conditions: against dense normals sample by sample, with the term that is easily forgotten."""
+"""Mean and scale from the conditions: against dense normals, sample by sample, with the term that is forgotten."""
 
 import math
 

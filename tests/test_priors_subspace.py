@@ -29,8 +29,8 @@ def sets(counts, d=3):
 def frame(n, d):
     """An orthonormal basis of centred sets, (n d, (n - 1) d)."""
     centring = torch.eye(n, dtype=DOUBLE) - 1 / n
-    vectors = torch.linalg.eigh(centring)[1][:, 1:].contiguous()
-    return torch.kron(vectors, torch.eye(d, dtype=DOUBLE))
+    vectors = torch.linalg.eigh(centring)[1][:, 1:]
+    return torch.einsum("nk,de->ndke", vectors, torch.eye(d, dtype=DOUBLE)).reshape(n * d, -1)
 
 
 # -- centred sets ----------------------------------------------------------------------------------------------
