@@ -5,7 +5,10 @@ import math
 import pytest
 import torch
 
+from scifm.baselines import _gaussians, baselines
 from scifm.batch import Batch
+from scifm.flow import Flow
+from scifm.networks import MLP
 from scifm.priors import EOFGaussian, Gaussian, Prior, SpectralGaussian, spectra
 from scifm.priors.spectral import dct_matrix
 
@@ -192,3 +195,25 @@ def test_fitting_is_the_same_twice_and_draws_nothing():
 def test_bad_input_is_refused(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_the_ladder_of_baselines_knows_it(periodic):
+    shape = (1, 8, 8)
+    base = SpectralGaussian(shape, periodic, spectra.Matern(length=3.0, nugget=0.01))
+    like = Batch(torch.zeros(120, *shape, dtype=DOUBLE))
+    patterns = noise(2, *shape, seed=5)
+
+    def data(seed):
+        g = torch.Generator().manual_seed(seed)
+        strong = 5 * torch.randn(120, 2, generator=g, dtype=DOUBLE)
+        return like.replace(base.sample(like, g) + torch.einsum("nk,k...->n...", strong, patterns))
+
+    train, test = data(0), data(1)
+    prior = EOFGaussian(shape, 2, periodic).fit(train)
+    flow = Flow(MLP(64), prior)
+    ladder = baselines(flow, train, test, largest=10)
+    assert not any("EOF" in name for name in ladder)  # neither so few values nor so few fields
+    makers = _gaussians(train, 3000, prior)
+    assert makers["EOF + spectral residual"]().residual.basis.periodic == (periodic, periodic)
+    assert abs(ladder["prior"].value + float(prior.log_prob(test.x, test).mean()) / 64 / math.log(2)) < 1e-6

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.priors.base import Prior
-from scifm.priors.spectra import Isotropic, Spectrum
+from scifm.priors.spectra import PerMode, Spectrum
 from scifm.priors.spectral import SpectralGaussian
 
 __all__ = ["EOFGaussian"]
@@ -43,7 +43,8 @@ class EOFGaussian(Prior):
         shape: (C, *grid) of one sample.
         rank: number r of EOFs, less than the number of fields it is fitted to and of their values.
         periodic: per grid axis, as for `SpectralGaussian`.
-        spectrum: of the residual, one of `scifm.priors.spectra`.
+        spectrum: of the residual, one of `scifm.priors.spectra`.  Without the leading patterns a field is less
+            isotropic than with them, so each mode has its own variance unless told otherwise.
     """
 
     metric = "prior"
@@ -54,7 +55,7 @@ class EOFGaussian(Prior):
         shape: Sequence[int],
         rank: int = 32,
         periodic: bool | Sequence[bool] = False,
-        spectrum: Spectrum = Isotropic(),
+        spectrum: Spectrum = PerMode(),
     ):
         super().__init__()
         self.shape, self.rank = tuple(shape), int(rank)

@@ -33,7 +33,7 @@ class Mixture(Prior):
         >>> from scifm.priors import Gaussian
         >>> wide = Mixture([Gaussian(std=1.0), Gaussian(std=5.0)], [0.9, 0.1])
         >>> wide.log_prob(torch.zeros(1, 1), Batch(torch.zeros(1, 1)))
-        tensor([-1.0024])
+        tensor([-1.0023])
     """
 
     def __init__(self, components: Sequence[Prior], weights: Sequence[float] | Tensor | None = None):
