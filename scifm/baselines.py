@@ -15,7 +15,7 @@ import torch
 from scifm import trace as traces
 from scifm.batch import Batch
 from scifm.likelihood import Estimate, Noise, dequantise, estimate, mixture
-from scifm.priors import FullGaussian, Gaussian, Prior, SpectralGaussian, spectra
+from scifm.priors import EOFGaussian, FullGaussian, Gaussian, Prior, SpectralGaussian, spectra
 
 if TYPE_CHECKING:
     from scifm.flow import Flow
@@ -37,8 +37,9 @@ def baselines(
 
     - "prior": the flow's own prior, as it is.
     - "white": white noise with the mean and variance of the training data, in model units.
-    - "best Gaussian": the best of per-value, spectral and full-covariance Gaussians by the likelihood of the last
-      fifth of the training data, fitted again on all of it.  Full covariances up to `largest` dimensions.
+    - "best Gaussian": the best of per-value, spectral, EOF and full-covariance Gaussians by the likelihood of the
+      last fifth of the training data, fitted again on all of it.  Full covariances up to `largest` dimensions, EOFs up
+      to `largest` dimensions or samples.
 
     Args:
         train, test: data in the user's units.
@@ -74,10 +75,13 @@ def _gaussians(model: Batch, largest: int, prior: Prior) -> dict[str, Callable[[
     target: Callable[[], Prior | None] = lambda: None  # noqa: E731
     if len(event) > 1:
         # the boundary that the flow's own prior was told of, else walls
-        periodic = prior.basis.periodic if isinstance(prior, SpectralGaussian) else False
+        own = prior.residual if isinstance(prior, EOFGaussian) else prior
+        periodic = own.basis.periodic if isinstance(own, SpectralGaussian) else False
         target = lambda: SpectralGaussian(event, periodic, spectra.PerMode())  # noqa: E731
         found["spectral"] = target
         found["isotropic"] = lambda: SpectralGaussian(event, periodic, spectra.Isotropic())
+        if min(len(model), math.prod(event)) <= largest:
+            found["EOF + spectral residual"] = lambda: EOFGaussian(event, 32, periodic)
     if math.prod(event) <= largest:
         found["full covariance"] = lambda: FullGaussian(event, target=target())
     return found
