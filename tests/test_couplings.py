@@ -138,6 +138,24 @@ def test_the_priors_metric_is_whitened_transport():
     assert float((plain - x1)[:, 1].var()) > 1.2 and float((paired - x1)[:, 1].var()) < 0.5
 
 
+class Seasonal(priors.Gaussian):
+    """A prior whose law is told by a season."""
+
+    conditional = ("season",)
+
+
+def test_pairs_never_cross_what_the_prior_itself_depends_on():
+    batch = Batch(cloud(4, 2), context={"season": torch.arange(4.0), "c": torch.arange(4.0)})
+    for coupling in (
+        OptimalTransport(ignore=("season", "c"), prior=Seasonal()),
+        ConditionalTransport(("season",), ignore=("c",), prior=Seasonal()),
+    ):
+        with pytest.raises(ValueError, match="law of Seasonal depends on season"):
+            coupling(cloud(4, 2, seed=1), batch)
+    with pytest.warns(UserWarning, match="no two samples"):
+        OptimalTransport(ignore=("c",), prior=Seasonal())(cloud(4, 2, seed=1), batch)
+
+
 # -- plans ---------------------------------------------------------------------------------------------
 
 

@@ -39,7 +39,8 @@ def pair(
         prior: measures in its own metric.
 
     Raises:
-        ValueError: where x0 differs from the data in shape, dtype or device, or either is empty or not finite.
+        ValueError: where x0 differs from the data in shape, dtype or device, or either is empty or not finite;
+            where the prior's law depends on context that is ignored.
     """
     got, wanted = (x0.dtype, x0.device, tuple(x0.shape)), (batch.x.dtype, batch.x.device, tuple(batch.x.shape))
     if got != wanted:
@@ -51,6 +52,12 @@ def pair(
         raise ValueError(f"{who}: the batch is empty, there is nothing to pair.")
     if not finite(x0) or not finite(batch.x):
         raise ValueError(f"{who}: data or prior draws are not finite (NaN or infinity in the batch).")
+    told = sorted(set(ignore) & set(() if prior is None else prior.conditional))
+    if told:
+        raise ValueError(
+            f"{who}: the law of {type(prior).__name__} depends on {', '.join(told)}, so a draw belongs to a sample with "
+            "its condition and must not be exchanged across it; leave it out of ignore= and on=."
+        )
     groups = batch.groups(ignore)
     if len(batch) > 1 and all(len(g) == 1 for g in groups):
         warnings.warn(
