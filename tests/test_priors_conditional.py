@@ -209,8 +209,20 @@ def test_the_mean_is_projected_and_scales_that_leave_the_subspace_are_refused():
     like = Batch(torch.zeros(2, 3, 2, dtype=DOUBLE), context={"s": noise(2, 3, 2).exp(), "m": noise(2, 3, 2) + 7})
     moved = Conditional(MeanFreeGaussian(), mean="m")
     assert moved.sample(like, generator()).mean(1).abs().max() < 1e-12
-    with pytest.raises(ValueError, match="leads out of the subspace on which MeanFreeGaussian"):
-        Conditional(MeanFreeGaussian(), scale="s").sample(like, generator())
+    slightly = Batch(like.x, context={"s": 1 + 1e-3 * noise(2, 3, 2)})
+    for scaled in (like, slightly):
+        with pytest.raises(ValueError, match="leads out of the subspace on which MeanFreeGaussian"):
+            Conditional(MeanFreeGaussian(), scale="s").sample(scaled, generator())
+
+
+def test_a_number_per_sample_is_recognised_in_large_sets_in_single_precision():
+    like = Batch(torch.zeros(2, 20000, 3), context={"sigma": torch.tensor([0.3, 7.1])})
+    prior = Conditional(MeanFreeGaussian(), scale="sigma")
+    x = prior.sample(like, generator())
+    for b, sigma in enumerate((0.3, 7.1)):
+        one = like.replace(x).select([b])
+        wanted = MeanFreeGaussian(sigma).log_prob(one.x, one)
+        assert torch.allclose(prior.log_prob(x, like)[b], wanted[0], rtol=1e-5)
 
 
 def test_climatology_of_the_sea():

@@ -51,8 +51,6 @@ class FromTorch(Prior):
         if not self.event:
             raise ValueError(f"FromTorch: {name} is a law of single numbers; say of how many, with .expand(event).")
         self.template = copy.deepcopy(distribution, {id(v): v.detach().clone() for v in _tensors(distribution)})
-        for part in _parts(self.template):
-            part.__dict__["_validate_args"] = False  # outside the support is −inf, not an error
         for i, value in enumerate(_tensors(self.template)):
             self.register_buffer(f"parameter{i}", value.double() if value.is_floating_point() else value)
         self._try(name)
@@ -72,7 +70,7 @@ class FromTorch(Prior):
         if point.shape != self.event or not finite:
             raise ValueError(f"FromTorch: {name} has no finite density at a draw of its own; {cure}")
         self.point: Tensor
-        self.register_buffer("point", point, persistent=False)  # somewhere inside the support
+        self.register_buffer("point", point)  # somewhere inside the support
 
     def sample(self, like: Batch, generator: torch.Generator | None = None) -> Tensor:
         self._fits(like.x)
@@ -113,11 +111,6 @@ def _support(law: Distribution) -> Constraint:
     if support is None:
         raise NotImplementedError
     return support
-
-
-def _parts(thing: object) -> Iterator[Distribution | Transform]:
-    """The distributions and transforms that a distribution is made of, each once."""
-    yield from (t for t in _walk(thing, set()) if isinstance(t, (Distribution, Transform)))
 
 
 def _tensors(thing: object) -> list[Tensor]:

@@ -41,11 +41,10 @@ class Empirical(Prior):
         self.batch, self.match, self.conditional = batch, tuple(match), tuple(match)
         if not len(batch) or not batch.x.isfinite().all():
             raise ValueError(f"Empirical: expected finite samples to draw from, got {len(batch)}.")
-        self._found: dict[tuple, Tensor] = {}
         numbers: dict[tuple, list[int]] = {}
         for b, key in enumerate(self._keys(batch)):
             numbers.setdefault(key, []).append(b)
-        self._found = {key: torch.tensor(value) for key, value in numbers.items()}
+        self._found: dict[tuple, Tensor] = {key: torch.tensor(value) for key, value in numbers.items()}
 
     def __deepcopy__(self, memo: Any) -> Empirical:
         return Empirical(self.batch, self.match)  # a batch is frozen: averaged weights need no second copy of it
