@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from scifm import Flow, Prior, Recipe, networks, priors, times
+from scifm import Flow, Objective, Prior, Recipe, networks, priors, times
 from scifm.data import load_dataset
 from scifm.data.transforms import Climatology
 from scifm.priors import spectra
@@ -33,7 +33,9 @@ def recipe(
     anomaly = Climatology(harmonics=harmonics, per="global").fit(data.train)
     velocity = networks.UNet(1, widths=(32, 64, 96), stem=2)
     return Recipe(
-        Flow(velocity, _prior(prior, anomaly(data.train)), times=times.stratified, transform=anomaly),
+        Flow(
+            velocity, _prior(prior, anomaly(data.train)), objective=Objective(times=times.stratified), transform=anomaly
+        ),
         data,
         steps=steps,
         batch_size=batch_size,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from scifm import Flow, Recipe, networks, priors, times
+from scifm import Flow, Objective, Recipe, networks, priors, times
 from scifm.data import load_dataset
 from scifm.data.transforms import Standardise
 from scifm.priors import spectra
@@ -31,7 +31,7 @@ def recipe(*, prior: Literal["spectral", "white"] = "spectral", steps: int = 120
         base = priors.Gaussian()
     velocity = networks.UNet(shape[0], widths=(32, 64, 96), stem=2)
     return Recipe(
-        Flow(velocity, base, times=times.stratified, transform=height),
+        Flow(velocity, base, objective=Objective(times=times.stratified), transform=height),
         data,
         steps=steps,
         batch_size=batch_size,

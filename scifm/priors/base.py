@@ -31,6 +31,8 @@ class Prior(nn.Module, ABC):
 
     metric: Literal["plain", "prior"] = "plain"
     symmetries: frozenset[str] = frozenset()
+    gaussian: bool = False
+    conditional: tuple[str, ...] = ()
 
     @abstractmethod
     def sample(self, like: Batch, generator: torch.Generator | None = None) -> Tensor:
@@ -52,14 +54,18 @@ class Prior(nn.Module, ABC):
         """Degrees of freedom of each sample, (B,): the dimension of the space on which the density lives."""
         return like.dims
 
+    def project(self, x: Tensor, like: Batch) -> Tensor:
+        """Orthogonal projection onto the subspace on which the density lives; x itself where that is all of space."""
+        return x
+
     def fit(self, batch: Batch) -> Prior:
         """Set the parameters from data in model units; returns self."""
         raise NotImplementedError(f"{type(self).__name__} has nothing to fit: give its parameters when you make it.")
 
     def whiten(self, x: Tensor, like: Batch) -> Tensor:
         """Affine map to coordinates in which the prior is standard normal."""
-        raise NotImplementedError(f'{type(self).__name__} does not whiten: use Flow(..., metric="plain").')
+        raise NotImplementedError(f'{type(self).__name__} does not whiten: use Objective(metric="plain").')
 
     def colour(self, z: Tensor, like: Batch) -> Tensor:
         """The inverse of `whiten`."""
-        raise NotImplementedError(f'{type(self).__name__} does not colour: use Flow(..., metric="plain").')
+        raise NotImplementedError(f'{type(self).__name__} does not colour: use Objective(metric="plain").')

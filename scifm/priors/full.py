@@ -39,6 +39,7 @@ class FullGaussian(Prior):
     """
 
     metric = "prior"
+    gaussian = True
 
     def __init__(
         self,

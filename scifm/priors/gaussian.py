@@ -30,6 +30,8 @@ class Gaussian(Prior):
         tensor([-4.8363, -4.8363])
     """
 
+    gaussian = True
+
     def __init__(self, mean: float | Tensor = 0.0, std: float | Tensor = 1.0, per: str = "all"):
         super().__init__()
         if per not in ("all", "channel", "value"):
