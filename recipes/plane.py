@@ -1,10 +1,11 @@
-"""The plane: one law carried to another, with a choice of pairs and of path.
+"""The plane: from a normal law to one of several shapes, with a choice of pairs and of path, in a minute.
 
-From noise or from data to data, in a minute each: what the pairs and the path of a flow are worth, seen in likelihood and
-in how straight the curves are.  `benchmarks/path_table.py moons` runs them all and makes a table.
+What pairs and path are worth, seen in the likelihood and in the number of evaluations that it takes:
 
-A source of points has no density, and then the flow has none either: `--source normal` reports bits per dimension, the
-others only train and sample.
+    scifm train plane --target scurve --coupling ot --path linear
+
+`benchmarks/path_table.py moons` runs them all, with several seeds, and makes a table; `benchmarks/toy_table.py` goes from data
+to data as well.
 """
 
 from __future__ import annotations

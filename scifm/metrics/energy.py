@@ -46,13 +46,8 @@ def path_energy(
         >>> path_energy(Flow(networks.MLP(2), priors.Gaussian()), Batch(torch.zeros(3, 2)))  # untrained: at rest
         tensor([0., 0., 0.], dtype=torch.float64)
     """
-    if len(like) == 0:
-        raise ValueError("path_energy: like is empty; give a batch with as many samples as you want curves.")
-    x0 = flow.prior.sample(like, generator) if x0 is None else x0
-    if x0.shape != like.x.shape:
-        raise ValueError(f"path_energy: x0 {tuple(x0.shape)} must be shaped like the batch {tuple(like.x.shape)}.")
     with torch.no_grad():
-        solution = flow.transport(flow._enter(x0, like), 0.0, 1.0, like, solver, _Square(flow))
+        solution = flow.transport(flow._begin(like, generator, x0), 0.0, 1.0, like, solver, _Square(flow))
     assert solution.logdet is not None
     return solution.logdet[:, 0]
 
