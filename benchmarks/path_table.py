@@ -4,8 +4,8 @@
     python benchmarks/path_table.py terrain ncep_air         # fields: three seeds
     python benchmarks/path_table.py moons --steps 500 --seeds 2
 
-Each cell is a run of `scifm train` (kept in runs/path_table/, so that an interrupted table goes on where it stopped), and
-then measured: likelihood, quality of samples, evaluations per sample at fixed tolerance, and energy of the curves.
+Each cell is a run of `scifm train`, kept in runs/path_table/, so that an interrupted table goes on where it stopped. It
+is then measured: likelihood, quality of samples, evaluations per sample at fixed tolerance, and energy of the curves.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 import harness
+
 from scifm import Batch, Flow, Recipe, Solver
 from scifm.metrics import normalised_path_energy, path_energy, wasserstein
 from scifm.report import radial_spectrum
@@ -138,7 +139,7 @@ def table(name: str, found: dict[str, list[dict[str, float]]]) -> str:
             row += [cell(arm, "w2"), cell(arm, "floor"), cell(arm, "npe")]
         else:
             row += [cell(arm, "spectrum_mean"), cell(arm, "spectrum_max"), cell(arm, "variance"), cell(arm, "energy")]
-        rows.append([*row, cell(arm, "nfe", digits=0), cell(arm, "nfe_loose", digits=0), cell(arm, "nfe_score", digits=0)])
+        rows.append([*row, *(cell(arm, key, digits=0) for key in ("nfe", "nfe_loose", "nfe_score"))])
     quality = (
         ["W₂", "W₂ of data and data", "normalised path energy"]
         if name == "moons"
@@ -174,7 +175,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("names", nargs="+", choices=tuple(RECIPES))
     parser.add_argument("--arms", nargs="+", choices=tuple(ARMS))
     parser.add_argument("--seeds", type=int, help="how many (default five in the plane, three for fields)")

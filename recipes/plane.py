@@ -4,8 +4,8 @@ What pairs and path are worth, seen in the likelihood and in the number of evalu
 
     scifm train plane --target scurve --coupling ot --path linear
 
-`benchmarks/path_table.py moons` runs them all, with several seeds, and makes a table; `benchmarks/toy_table.py` goes from data
-to data as well.
+`benchmarks/path_table.py moons` runs them all, with several seeds, and makes a table; `benchmarks/toy_table.py` goes
+from data to data as well.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ draw a data set of it.  The laws of the published two-dimensional tables are in 
 they come from:
 
     "tong:..."       Tong et al. 2024 (OT-CFM) and 2023 (SF²M): eight clouds of std 1 on a circle of radius 5; two moons
-                     with noise 0.05, doubled and moved by (−1, 0); an S with noise 0.05, times 1.5.  Between data and data
-                     both laws are larger: a circle of radius 12 with clouds of std 1.5, and moons of std 7 about 0
+                     with noise 0.05, doubled and moved by (−1, 0); an S with noise 0.05, times 1.5.  From data to
+                     data both are larger: a circle of radius 12 with clouds of std 1.5, and moons of std 7 about 0
     "torchcfm:..."   what torchcfm's helpers draw, and with them Cheng and Schwing 2025 (C²OT): a circle of radius 5
                      whose clouds have *covariance* √0.1, so std 0.1^¼ = 0.56; moons without width, tripled and moved by
                      (−1, −1), smeared along the diagonal by up to 0.6

@@ -60,8 +60,8 @@ def normalised_path_energy(energy: float, squared_distance: float) -> float:
     """
     if not (0 < squared_distance < math.inf and math.isfinite(energy)):
         raise ValueError(
-            f"normalised_path_energy: expected a finite energy and a positive, finite squared distance, got {energy} and "
-            f"{squared_distance}."
+            "normalised_path_energy: expected a finite energy and a positive, finite squared distance, got "
+            f"{energy} and {squared_distance}."
         )
     return abs(energy - squared_distance) / squared_distance
 

@@ -45,9 +45,10 @@ def wasserstein(x: Tensor, y: Tensor, power: int = 2) -> float:
         )
     a, b = (v.detach().cpu().double().flatten(1) for v in (x, y))
     if not (a.isfinite().all() and b.isfinite().all()):
-        raise ValueError("wasserstein: expected finite points, got NaN or infinity; look at where the samples come from.")
+        raise ValueError("wasserstein: expected finite points, got NaN or infinity; look where the samples come from.")
     # Differences, not products, in few dimensions: they do not cancel where the sets are far from the origin.
-    cost = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist" if a.shape[1] <= 16 else "use_mm_for_euclid_dist")
+    few = a.shape[1] <= 16
+    cost = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist" if few else "use_mm_for_euclid_dist")
     if power == 2:
         cost = cost.square_()
     value, log = ot.emd2([], [], cost.numpy(), numItermax=_ITERATIONS, log=True)
