@@ -88,11 +88,19 @@ class Flow(nn.Module):
 
     # -- training --------------------------------------------------------------------------------------
 
-    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        """Flow-matching loss of each sample, (B,): mean square of v − u over its values."""
-        model = self.transform(batch)
+    def pair(self, model: Batch, generator: torch.Generator | None = None) -> Tensor:
+        """Draws of the prior, paired with data in model units by the coupling; shaped like `model.x`."""
         x0 = _alike("Prior.sample", self.prior.sample(model, generator), model.x)
-        x0 = _alike("Coupling", self.coupling(x0, model, generator), model.x)
+        return _alike("Coupling", self.coupling(x0, model, generator), model.x)
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None, x0: Tensor | None = None) -> Tensor:
+        """Flow-matching loss of each sample, (B,): mean square of v − u over its values.
+
+        Args:
+            x0: draws of the prior in model units, paired with the batch already; by `pair` if None.
+        """
+        model = self.transform(batch)
+        x0 = self.pair(model, generator) if x0 is None else _alike("x0", x0, model.x)
         t = self.times(len(model), generator).to(model.x)
         x_t, u_t = self.path(self._enter(x0, model), self._enter(model.x, model), t, model)
         residual = self._velocity(t, x_t, model) - u_t
