@@ -136,6 +136,11 @@ def _one_thread() -> ThreadPoolExecutor:
     """A thread of one core, which leaves the others to the training step."""
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(1, thread_name_prefix="scifm-pairs")
-    pool.submit(torch.set_num_threads, 1).result()
+    pool.submit(_one_core).result()
     torch.set_num_threads(threads)  # set for one thread, it is also what threads born later are given
     return pool
+
+
+def _one_core() -> None:
+    torch.get_num_threads()  # a thread takes the process's number when it first asks, which would undo the next line
+    torch.set_num_threads(1)

@@ -18,11 +18,11 @@ __all__ = ["draw", "learning_rate", "seed_of"]
 
 def draw(n: int, size: int, step: int, seed: int) -> Tensor:
     """The samples of a step, (size,): consecutive pieces of one fresh shuffle of 0..n−1 per epoch."""
-    position = torch.arange(step * size, (step + 1) * size)
+    first, last = step * size, (step + 1) * size
     pieces = []
-    for epoch in range(int(position[0]) // n, int(position[-1]) // n + 1):
-        pieces.append(_shuffle(n, seed, epoch)[position[position // n == epoch] % n])
-    return torch.cat(pieces)
+    for epoch in range(first // n, (last - 1) // n + 1):
+        pieces.append(_shuffle(n, seed, epoch)[max(first - epoch * n, 0) : last - epoch * n])
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
 @lru_cache(maxsize=2)

@@ -4,24 +4,21 @@ Everything that happens at step s follows from the seed, s and the state in the 
 drawn, and with which x0 they are paired, is a function of (seed, s), see `scifm.pairs`; times and the noise of the path
 come from one generator whose state is saved.  So a run that was killed and resumed ends in the same bytes as one that
 was not, with the same number of threads.  On CUDA the sums of ragged sets are atomic, and the last digits may differ.
+
+Where torch.distributed is initialised, each process takes its share of every batch, gradients are averaged, and the
+first process writes.  `scifm.step` is what happens within a step.
 """
 
 from __future__ import annotations
 
-import copy
-import math
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor, distributed
 
 from scifm import checkpoint
-from scifm.batch import Batch
 from scifm.flow import Flow
 from scifm.history import History
 from scifm.interruptions import interruptions
@@ -29,18 +26,15 @@ from scifm.likelihood import bits_per_dim, dequantise
 from scifm.pairs import Pairs
 from scifm.randomness import restore_states, states
 from scifm.run import versions
-from scifm.schedule import draw, learning_rate
+from scifm.schedule import learning_rate, seed_of
 from scifm.solve import Solver, SolverError
+from scifm.step import State, TrainingError, processes, update
 from scifm.trace import Hutchinson
 
 if TYPE_CHECKING:
     from scifm.recipe import Recipe
 
-__all__ = ["State", "TrainingError", "train", "update"]
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says at which step and batch, and what usually cures it."""
+__all__ = ["TrainingError", "train"]
 
 
 def train(
@@ -54,6 +48,9 @@ def train(
     progress: bool = True,
 ) -> Flow:
     """Fit the flow of a recipe; checkpoints and metrics go to `folder`.
+
+    Under DDP (torchrun, and `torch.distributed.init_process_group` before this call) every process calls this with the
+    same recipe, weights, folder and seed, and its own device; the recipe's batch is that of all of them together.
 
     Args:
         recipe: flow, data and plain numbers.
@@ -69,17 +66,21 @@ def train(
         TrainingError: where loss or gradient stop being finite.
         KeyboardInterrupt: after an interruption, once the step is finished and saved.
     """
+    rank, world = processes()
     state = State.start(recipe, seed, device)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)  # for dropout, which knows no other source
+    if world > 1:
+        distributed.barrier()  # a checkpoint that the first process is still writing is waited for
     step = _restore(folder, state) if resume else 0
-    history = History(folder / "metrics.jsonl", tracker, step)
+    if rank:  # times and dropout of its own; the record is kept by the first process
+        torch.manual_seed(seed_of(seed, "dropout", rank, step))
+        state.generator.manual_seed(seed_of(seed, "times", rank, step))
+        tracker, progress = None, False
+    history = History(folder / (f"metrics-{rank}.jsonl" if rank else "metrics.jsonl"), tracker, step)
+    pairs, bar = Pairs(recipe, seed, device, (rank, world)), _bar(recipe.steps, step, progress)
 
-    with (
-        interruptions() as interrupted,
-        Pairs(recipe, seed, device) as pairs,
-        _bar(recipe.steps, step, progress) as bar,
-    ):
+    with interruptions() as interrupted, pairs, bar:
         while step < recipe.steps:
             batch, x0 = pairs.at(step)
             loss, norm = update(state, recipe, step, batch, x0)
@@ -94,97 +95,11 @@ def train(
             if step % recipe.valid_every == 0 or step == recipe.steps:
                 row = history.write(step, _validate(state.ema, recipe, device))
                 bar.write(_line(step, row))
-            if step % recipe.checkpoint_every == 0 or last:
+            if not rank and (step % recipe.checkpoint_every == 0 or last):
                 _save(folder, step, state)
             if last and step < recipe.steps:
                 raise KeyboardInterrupt
     return state.ema
-
-
-@dataclass
-class State:
-    """What changes while training, and what a checkpoint holds."""
-
-    flow: Flow
-    ema: Flow
-    optimiser: torch.optim.Optimizer
-    generator: torch.Generator
-    seed: int
-
-    @classmethod
-    def start(cls, recipe: Recipe, seed: int = 0, device: str = "cpu") -> State:
-        """Before the first step: averaged weights equal to the weights, no moments."""
-        flow = recipe.flow.to(device).train()
-        ema = copy.deepcopy(flow).requires_grad_(False).eval()
-        return cls(flow, ema, _optimiser(flow, recipe), torch.Generator().manual_seed(seed), seed)
-
-
-def update(state: State, recipe: Recipe, step: int, batch: Batch, x0: Tensor) -> tuple[Tensor, Tensor]:
-    """One step of the optimiser; returns the mean loss and the norm of the gradient before clipping, both ().
-
-    Raises:
-        TrainingError: where one of them is not finite, before it reaches the weights.
-    """
-    loss = state.flow.loss(batch, state.generator, x0)
-    mean = loss.mean()
-    state.optimiser.zero_grad(set_to_none=True)
-    mean.backward()
-    weights = [p for group in state.optimiser.param_groups for p in group["params"]]
-    norm = get_total_norm([p.grad for p in weights if p.grad is not None])
-    length, value = torch.stack([norm, mean.detach()]).tolist()  # one wait for the device, not two
-    if not math.isfinite(length + value):
-        raise _error(loss.detach(), length, batch, recipe, step, state.seed)
-    if length + 1e-6 > recipe.clip:
-        clip_grads_with_norm_(weights, recipe.clip, norm)
-    for group in state.optimiser.param_groups:
-        group["lr"] = learning_rate(step, recipe)
-    state.optimiser.step()
-    _average(state.ema, state.flow, recipe.ema, step)
-    return mean.detach(), norm
-
-
-def _optimiser(flow: Flow, recipe: Recipe) -> torch.optim.AdamW:
-    parameters = [p for p in flow.velocity.parameters() if p.requires_grad]
-    if not parameters:
-        raise TrainingError("train: the flow has no parameters to train; its velocity must be a network.")
-    for name, part in (("prior", flow.prior), ("transform", flow.transform)):
-        if any(p.requires_grad for p in part.parameters()):
-            raise TrainingError(
-                f"train: the {name} has parameters that ask for gradients, and the flow-matching loss would collapse "
-                "them (a narrow prior is easy to flow from); keep its numbers as buffers and set them in fit."
-            )
-    settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-    try:
-        return torch.optim.AdamW(parameters, fused=True, **settings)
-    except RuntimeError:  # this device or dtype has no fused kernel
-        return torch.optim.AdamW(parameters, **settings)
-
-
-@torch.no_grad()
-def _average(ema: Flow, flow: Flow, decay: float, step: int) -> None:
-    """Move the averaged weights; the average is short at first, or it would remember the initial weights."""
-    average = get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))
-    average(list(ema.parameters()), [p.detach() for p in flow.parameters()], torch.tensor(step))
-    # Running statistics are no weights. Prior and transform have none, and their buffers may be large.
-    for mean, now in zip(ema.velocity.buffers(), flow.velocity.buffers(), strict=True):
-        mean.copy_(now)
-
-
-def _error(loss: Tensor, norm: float, batch: Batch, recipe: Recipe, step: int, seed: int) -> TrainingError:
-    """What to say of a step that is not finite."""
-    samples = draw(len(recipe.data.train), recipe.batch_size, step, seed)
-    bad_data = batch.total((~batch.x.isfinite()).double()) > 0
-    bad_loss = ~loss.isfinite()
-    who = samples[(bad_data | bad_loss).cpu()].tolist()
-    if bad_data.any():
-        cure = "These samples hold NaN or infinity: fill or drop them."
-    else:
-        cure = "The data are finite, so the network diverged: lower learning_rate, or raise warmup."
-    return TrainingError(
-        f"train: loss {float(loss.mean()):.4g}, gradient norm {norm:.4g} at step {step + 1}, in the "
-        f"batch of training samples {samples[:6].tolist()}{'...' if len(samples) > 6 else ''}; "
-        f"not finite for {who[:6] or 'the gradient only'}. {cure} The last checkpoint is untouched."
-    )
 
 
 @torch.no_grad()

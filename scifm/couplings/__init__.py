@@ -6,5 +6,6 @@ the data, so that labels stay with their samples.  It sees all that does not flo
 
 from scifm.couplings.independent import independent
 from scifm.couplings.optimal_transport import OptimalTransport
+from scifm.couplings.paired import Paired, read_pairs, reflow, write_pairs
 
-__all__ = ["OptimalTransport", "independent"]
+__all__ = ["OptimalTransport", "Paired", "independent", "read_pairs", "reflow", "write_pairs"]
