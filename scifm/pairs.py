@@ -13,7 +13,8 @@ within a fraction of the batch.
 
 Work that is worth hiding, any coupling but `independent`, is done by one thread with one core, whether it runs ahead or
 is waited for: sums over several threads differ in the last digit.  It works on the CPU with copies of prior and
-transform, so the pairs are those of the CPU on any device.
+transform, so the pairs are those of the CPU on any device.  Where nothing is paired there is no thread, and a block is
+some batches long only because one large draw is cheaper than many small ones.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class Pairs:
         self.recipe, self.seed, self.device, self.part, self.ahead = recipe, seed, device, part, ahead
         prior, transform = copy.deepcopy(recipe.flow.prior).cpu(), copy.deepcopy(recipe.flow.transform).cpu()
         self._flow = Flow(nn.Identity(), prior, coupling=recipe.flow.coupling, transform=transform)
+        self.pool = recipe.pool if recipe.flow.coupling is not independent else _batches(recipe)
         self._blocks: dict[int, Callable[[], Block]] = {}  # those at hand or on their way: this one and the next
         self._thread = None if recipe.flow.coupling is independent else _one_thread()
 
@@ -84,13 +86,13 @@ class Pairs:
         Raises:
             Exception: what went wrong while the block was made, here or in the thread, as it was raised.
         """
-        block, number = divmod(step, self.recipe.pool)
+        block, number = divmod(step, self.pool)
         if block not in self._blocks:
             self._blocks = {block: self._start(block)}
         made = self._blocks[block]()
         if self._thread is not None and self.ahead and block + 1 not in self._blocks:
             self._blocks = {block: self._blocks[block]}
-            if (block + 1) * self.recipe.pool < self.recipe.steps:
+            if (block + 1) * self.pool < self.recipe.steps:
                 self._blocks[block + 1] = self._start(block + 1)
         return made[number]
 
@@ -99,15 +101,16 @@ class Pairs:
         """The batches of a block and their x0: a pure function of the seed and the block's number."""
         recipe, (rank, world) = self.recipe, self.part
         size = recipe.batch_size
-        samples = draw(len(recipe.data.train), size * recipe.pool, block, self.seed)
+        samples = draw(len(recipe.data.train), size * self.pool, block, self.seed)
         generator = torch.Generator().manual_seed(seed_of(self.seed, "pairs", block))
         batch = dequantise(recipe.data.train.select(samples), recipe.data.delta, generator)
         x0 = self._flow.pair(self._flow.transform(batch), generator)
-        if recipe.pool == world == 1:
+        if self.pool == world == 1:
             cut = [(batch, x0)]
         else:
-            parts = [range(first + rank, first + size, world) for first in range(0, len(batch), size)]
-            cut = [(batch.select(part), batch.replace(x0).select(part).x) for part in parts]
+            layout = batch.replace(x0)
+            parts = [torch.arange(first + rank, first + size, world) for first in range(0, len(batch), size)]
+            cut = [(batch.select(part), layout.select(part).x) for part in parts]
         if torch.device(self.device).type == "cpu":
             return cut
         return [(batch.to(self.device), x0.to(self.device)) for batch, x0 in cut]
@@ -130,6 +133,13 @@ class Pairs:
 
     def __exit__(self, *exception: Any) -> None:
         self.close()
+
+
+def _batches(recipe: Recipe, most: int = 16, numbers: int = 2**20) -> int:
+    """Batches of a block where nothing is paired: a few, as long as they are small."""
+    train = recipe.data.train
+    batch = train.x.numel() / len(train) * recipe.batch_size
+    return max(recipe.pool, min(most, int(numbers / batch)))
 
 
 def _one_thread() -> ThreadPoolExecutor:

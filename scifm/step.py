@@ -11,11 +11,11 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed
-from torch.nn.utils import clip_grads_with_norm_
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from scifm.batch import Batch
@@ -46,6 +46,7 @@ class State:
     seed: int
 
     def __post_init__(self) -> None:
+        self.rank, self.world = processes()
         self.trained = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.weights = [p.detach() for p in self.flow.velocity.parameters()]
         self.averaged: list[Tensor] = list(self.ema.velocity.parameters())
@@ -72,13 +73,14 @@ def update(state: State, recipe: Recipe, step: int, batch: Batch, x0: Tensor) ->
         weight.grad = None
     mean.backward()
     gradients = [p.grad for p in state.trained if p.grad is not None]
-    mean = _share(gradients, mean.detach())
+    mean = mean.detach() if state.world == 1 else _share(gradients, mean.detach(), state.world)
     norm = torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))
-    length, value = torch.stack([norm, mean]).tolist()  # one wait for the device, not two
-    if not math.isfinite(length + value):
-        raise _error(loss.detach(), length, batch, recipe, step, state.seed)
-    if length + 1e-6 > recipe.clip:
-        clip_grads_with_norm_(state.trained, recipe.clip, norm)
+    length = float(norm)  # the one wait for the device
+    if not math.isfinite(length + float(mean)):
+        raise _error(loss.detach(), length, batch, recipe, step, state)
+    if length > recipe.clip:
+        for gradient in gradients:
+            gradient.mul_(recipe.clip / length)
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(step, recipe)
     state.optimiser.step()
@@ -93,11 +95,8 @@ def processes() -> tuple[int, int]:
     return 0, 1
 
 
-def _share(gradients: list[Tensor], loss: Tensor) -> Tensor:
+def _share(gradients: list[Tensor], loss: Tensor, world: int) -> Tensor:
     """Average gradients, in place, and the loss over the processes: so all see what is not finite, and stop alike."""
-    world = processes()[1]
-    if world == 1:
-        return loss
     flat = torch.cat([loss[None], *(g.flatten() for g in gradients)])
     distributed.all_reduce(flat)
     loss, *parts = (flat / world).split([1, *(g.numel() for g in gradients)])
@@ -123,19 +122,21 @@ def _optimiser(flow: Flow, recipe: Recipe) -> torch.optim.AdamW:
         return torch.optim.AdamW(parameters, **settings)
 
 
+_mean = lru_cache(maxsize=2)(get_ema_multi_avg_fn)  # to make one takes longer than a call of it
+
+
 @torch.no_grad()
 def _average(state: State, decay: float, step: int) -> None:
     """Move the averaged weights; the average is short at first, or it would remember the initial weights."""
-    average = get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))
-    average(state.averaged, state.weights, torch.tensor(step))
+    average = _mean(min(decay, (1 + step) / (10 + step)))
+    average(state.averaged, state.weights, step)
     for mean, now in state.statistics:
         mean.copy_(now)
 
 
-def _error(loss: Tensor, norm: float, batch: Batch, recipe: Recipe, step: int, seed: int) -> TrainingError:
+def _error(loss: Tensor, norm: float, batch: Batch, recipe: Recipe, step: int, state: State) -> TrainingError:
     """What to say of a step that is not finite."""
-    rank, world = processes()
-    samples = draw(len(recipe.data.train), recipe.batch_size, step, seed)[rank::world]
+    samples = draw(len(recipe.data.train), recipe.batch_size, step, state.seed)[state.rank :: state.world]
     bad_data = batch.total((~batch.x.isfinite()).double()) > 0
     bad_loss = ~loss.isfinite()
     who = samples[(bad_data | bad_loss).cpu()].tolist()

@@ -28,7 +28,7 @@ from scifm.randomness import restore_states, states
 from scifm.run import versions
 from scifm.schedule import learning_rate, seed_of
 from scifm.solve import Solver, SolverError
-from scifm.step import State, TrainingError, processes, update
+from scifm.step import State, TrainingError, update
 from scifm.trace import Hutchinson
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def train(
         TrainingError: where loss or gradient stop being finite.
         KeyboardInterrupt: after an interruption, once the step is finished and saved.
     """
-    rank, world = processes()
     state = State.start(recipe, seed, device)
+    rank, world = state.rank, state.world
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)  # for dropout, which knows no other source
     if world > 1:

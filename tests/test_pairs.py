@@ -117,7 +117,7 @@ def test_the_pool_is_paired_as_one():
     x0 = torch.cat([x0 for _, x0 in pairs])
     again = couplings.OptimalTransport()(x0.flip(0), Batch(x1))
     torch.testing.assert_close(again, x0)
-    plain = torch.cat([x0 for _, x0 in all_pairs(recipe(couplings.independent, pool=4), range(4))])
+    plain = torch.cat([x0 for _, x0 in all_pairs(recipe(Watched(), pool=4), range(4))])
     assert torch.equal(x0.sort(0).values, plain.sort(0).values)  # each draw once, and the same draws
 
 
@@ -139,7 +139,7 @@ def test_labels_stay_with_their_samples_and_pairs_do_not_cross_them():
     pairs = all_pairs(r, range(4))
     for batch, _ in pairs:
         assert torch.equal(batch.context["label"], batch.context["number"] % 3)
-    plain = all_pairs(recipe(couplings.independent, labels=3, pool=4), range(4))
+    plain = all_pairs(recipe(Watched(), labels=3, pool=4), range(4))
     for label in range(3):
         kept, drawn = (torch.cat([x0[b.context["label"] == label] for b, x0 in p]) for p in (pairs, plain))
         assert torch.equal(kept.sort(0).values, drawn.sort(0).values)
