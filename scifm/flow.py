@@ -198,16 +198,16 @@ class Flow(nn.Module):
     ) -> Solution:
         """Carry z, in the flow's metric, from t0 to t1; with a trace, the log-determinant too."""
 
-        def field(t: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        def field(t: Tensor, x: Tensor, batch: Batch, probes: Tensor | None) -> tuple[Tensor, Tensor | None]:
             if trace is None:
-                return self._velocity(t, x, like), None
-            return trace(self._velocity, t, x, like, probes)
+                return self._velocity(t, x, batch), None
+            return trace(self._velocity, t, x, batch, probes)
 
         training = self.velocity.training
         self.velocity.eval()  # one network for the whole curve: no dropout, no running statistics
         try:
             with torch.no_grad():
-                return integrate(field, z, t0, t1, like, solver)
+                return integrate(field, z, t0, t1, like, solver, probes)
         finally:
             self.velocity.train(training)
 
