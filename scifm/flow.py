@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scifm import quadrature
 from scifm import trace as traces
 from scifm.batch import Batch
 from scifm.couplings import independent
@@ -198,16 +199,16 @@ class Flow(nn.Module):
     ) -> Solution:
         """Carry z, in the flow's metric, from t0 to t1; with a trace, the log-determinant too."""
 
-        def field(t: Tensor, x: Tensor, batch: Batch, probes: Tensor | None) -> tuple[Tensor, Tensor | None]:
-            if trace is None:
-                return self._velocity(t, x, batch), None
-            return trace(self._velocity, t, x, batch, probes)
+        def field(t: Tensor, x: Tensor, batch: Batch, probes: Tensor | None) -> tuple[Tensor, None]:
+            return self._velocity(t, x, batch), None
 
         training = self.velocity.training
         self.velocity.eval()  # one network for the whole curve: no dropout, no running statistics
         try:
             with torch.no_grad():
-                return integrate(field, z, t0, t1, like, solver, probes)
+                if trace is not None:
+                    return quadrature.transport(self._velocity, trace, z, t0, t1, like, solver, probes)
+                return integrate(field, z, t0, t1, like, solver)
         finally:
             self.velocity.train(training)
 
