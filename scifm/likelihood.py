@@ -223,5 +223,6 @@ def _checked(
         )
     if (precision is not None and not 0 < precision < math.inf) or most < 1:
         raise ValueError(
-            f"bits_per_dim: precision must be a positive number of bits/dim and most at least 1, got {precision}, {most}."
+            f"bits_per_dim: precision must be a positive number of bits/dim and most at least 1, got {precision} and "
+            f"{most}."
         )

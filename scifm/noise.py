@@ -6,6 +6,7 @@ was cut.  A score may ask for further turns of probes: they come with the same d
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ def dequantise(batch: Batch, delta: float | None, generator: torch.Generator | N
 
 @dataclass
 class Noise:
-    """All randomness of a score: sample i's comes from seed base + i, that of its further turns from 2⁴⁰ times theirs."""
+    """All randomness of a score: sample i's comes from the seed base + i, its further probes from a hash of that."""
 
     base: int
     delta: float | None
@@ -46,7 +47,7 @@ class Noise:
         part = batch.select(samples)
         for number, i in enumerate(samples):
             generator = torch.Generator().manual_seed(self.base + i)
-            later = torch.Generator().manual_seed(self.base + i + (turn << 40)) if turn else None
+            later = _generator(self.base + i, turn) if turn else None
             one = part.select([number])
             for k in range(self.draws):
                 data[k].append(dequantise(one, self.delta, generator))
@@ -57,3 +58,9 @@ class Noise:
                     probes[k].append(probe)
                     self.probes = len(probe)
         return [Batch.join(d) for d in data], [torch.cat(p, 1) if p else None for p in probes]
+
+
+def _generator(seed: int, turn: int) -> torch.Generator:
+    # A sum would not do: torch's generator looks at the lowest 32 bits of a seed only, where neighbours would meet.
+    digest = hashlib.sha256(f"{seed}/{turn}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
