@@ -14,7 +14,8 @@ import torch
 
 from scifm import trace as traces
 from scifm.batch import Batch
-from scifm.likelihood import Estimate, Noise, dequantise, estimate, mixture
+from scifm.likelihood import Estimate, estimate, mixture
+from scifm.noise import Noise, dequantise
 from scifm.priors import EOFGaussian, FullGaussian, Gaussian, Prior, SpectralGaussian, spectra
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ def _gaussians(model: Batch, largest: int, prior: Prior) -> dict[str, Callable[[
 
 @torch.no_grad()
 def _closed_form(flow: Flow, prior: Prior, test: Batch, noise: Noise) -> Estimate:
-    logs = []
+    logs, dims = [], prior.dims(test).double().cpu()
     for data in noise(test, range(len(test)))[0]:
         model = flow.transform(data)
         logs.append((prior.log_prob(model.x, model).double() + flow.transform.log_det(data).double()).cpu())
-    return estimate(-mixture(logs, test, noise.delta) / (test.dims.double().cpu() * math.log(2)))
+    return estimate(-mixture(torch.stack(logs), dims, noise.delta) / (dims * math.log(2)))

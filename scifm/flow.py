@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scifm import quadrature
 from scifm import trace as traces
 from scifm.batch import Batch
 from scifm.conversions import Gauge, check_convertible
@@ -280,14 +281,14 @@ class Flow(nn.Module):
     ) -> Solution:
         """Carry z, in the flow's metric, from t0 to t1; with a trace, the log-determinant too."""
 
-        def field(t: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
-            if trace is None:
-                return self._velocity(t, x, like), None
-            return trace(self._velocity, t, x, like, probes)
+        def field(t: Tensor, x: Tensor, batch: Batch, probes: Tensor | None) -> tuple[Tensor, None]:
+            return self._velocity(t, x, batch), None
 
         training = self.velocity.training
         self.velocity.eval()  # one network for the whole curve: no dropout, no running statistics
         try:
+            if trace is not None:
+                return quadrature.transport(self._velocity, trace, z, t0, t1, like, solver, probes)
             return integrate(field, z, t0, t1, like, solver)
         finally:
             self.velocity.train(training)
