@@ -93,7 +93,7 @@ def flow_flags(parser: Parser) -> None:
     parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="averaged or last (default ema)")
     parser.add_argument("--chunk", type=positive, default=64, metavar="INT", help="samples at a time (default 64)")
     parser.add_argument(
-        "--method", default="dopri5", metavar="NAME", help="dopri5, tsit5, rk4, heun, ... (default dopri5)"
+        "--method", default="bosh5", metavar="NAME", help="bosh5, dopri5, tsit5, rk4, ... (default bosh5)"
     )
     parser.add_argument("--steps", type=positive, metavar="INT", help="fixed steps; without it they adapt")
     parser.add_argument("--rtol", type=tolerance, default=1e-5, metavar="FLOAT", help="default 1e-5")

@@ -123,22 +123,18 @@ def _next(
 
 @torch.no_grad()
 def first_step(walk: Walk, solver: Solver, dims: Tensor) -> Tensor:
-    """A starting step per sample (Hairer, Nørsett and Wanner 1993, II.4), positive."""
-    first, like, span = walk.v.kept[0], walk.like, abs(walk.span)
-    scale = solver.atol + solver.rtol * walk.x.abs()
+    """A starting step per sample, positive: half the way times the p-th root of the tolerance relative to the state,
+    but none that would move the state by more than its own size.
+
+    The guess of Hairer, Nørsett and Wanner (1993, II.4) costs an evaluation, and on trained flows more steps after it.
+    """
+    scale, span = solver.atol + solver.rtol * walk.x.abs(), abs(walk.span)
 
     def norm(value: Tensor) -> Tensor:
-        return (like.total((value / scale).square().double()) / dims).sqrt()
+        return (walk.like.total((value / scale).square().double()) / dims).sqrt()
 
-    d0, d1 = norm(walk.x), norm(first)
-    h0 = torch.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6 * span, 0.01 * d0 / d1).clamp(max=span)
-    signed = h0 if walk.span > 0 else -h0
-    x = walk.x + like.spread(signed.to(walk.x.dtype)) * first
-    d2 = norm(walk.evaluate(_end(walk, signed), x)[0] - first) / h0
-    steep = torch.maximum(d1, d2)
-    h1 = torch.where(steep <= 1e-15, (h0 * 1e-3).clamp(min=1e-6 * span), (0.01 / steep).pow(1 / (walk.tableau.order + 1)))
-    h = torch.minimum(100 * h0, h1)
-    return torch.where(h.isfinite(), h, h0).clamp(max=span)
+    size = norm(walk.x).clamp(min=1)
+    return torch.minimum(0.5 * span * size.pow(-1 / walk.tableau.order), size / norm(walk.v.kept[0]))
 
 
 def _give_up(walk: Walk, who: Tensor, counts: Tensor, why: str) -> None:

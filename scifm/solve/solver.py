@@ -48,10 +48,10 @@ class Solver:
 
     Example:
         >>> print(Solver("rk4", steps=12, spacing=Warp(1.5)), "|", Solver())
-        rk4 12 steps spacing warp(1.5) | dopri5 rtol 1e-05
+        rk4 12 steps spacing warp(1.5) | bosh5 rtol 1e-05
     """
 
-    method: str = "dopri5"
+    method: str = "bosh5"
     rtol: float = 1e-5
     atol: float = 1e-5
     steps: int | None = None

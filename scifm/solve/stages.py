@@ -13,31 +13,44 @@ from torch import Tensor
 
 from scifm.tableaus import Tableau
 
-__all__ = ["Stages", "combine"]
+__all__ = ["Stages", "Weights", "combine"]
+
+
+class Weights:
+    """The rows of a tableau as numbers and as tensors, by number of the stage, or "b", "error" or "dense"."""
+
+    def __init__(self, tableau: Tableau, like: Tensor):
+        self.count = len(tableau.c)
+        ends = {"b": tableau.b, "error": tableau.error or (), "dense": tableau.dense or ()}
+        self.rows: dict[int | str, tuple[float, ...]] = dict(enumerate(tableau.a)) | ends
+        padded = [[*row, *[0.0] * (self.count - len(row))] for row in self.rows.values()]
+        table = torch.tensor(padded, dtype=torch.float64).to(like).unbind()
+        self.lines = {k: line[: len(row)] for (k, row), line in zip(self.rows.items(), table, strict=True)}
 
 
 class Stages:
-    """k_0, k_1, ... of one step, all shaped like `first`, which is k_0."""
+    """k_0, k_1, ... of one step, all shaped like `first`, which is k_0.
 
-    def __init__(self, tableau: Tableau, first: Tensor, graph: bool):
-        self.graph, self.shape = graph, first.shape
+    Attributes:
+        kept: the stages, of which those behind the last `put` are void.
+    """
+
+    def __init__(self, weights: Weights, first: Tensor, graph: bool):
+        self.weights, self.graph, self.shape = weights, graph, first.shape
         self.kept: list[Tensor] = []
-        names = {"b": tableau.b, "error": tableau.error or (), "dense": tableau.dense or ()}
-        self.weights: dict[int | str, tuple[float, ...]] = dict(enumerate(tableau.a)) | names
         if not graph:
-            count = len(tableau.c)
-            buffer = first.new_empty((count, first.numel()))
-            self.kept = [k.view(first.shape) for k in buffer]
-            self.columns = [buffer[:n].t() for n in range(count + 1)]
-            table = torch.zeros((len(self.weights), count), dtype=torch.float64)
-            for line, row in zip(table, self.weights.values(), strict=True):
-                line[: len(row)] = torch.tensor(row, dtype=torch.float64)
-            table = table.to(first)
-            self.lines = {k: line[: len(self.weights[k])] for k, line in zip(self.weights, table, strict=True)}
+            buffer = first.new_empty((weights.count, first.numel()))
+            self.kept = list(buffer.view(weights.count, *first.shape).unbind())
+            turned = buffer.t()
+            self.columns = [turned[:, :n] for n in range(weights.count + 1)]
         self.put(0, first)
 
+    def cut(self, index: Tensor) -> Stages:
+        """The first stage of some rows, in a buffer of their own."""
+        return Stages(self.weights, self.kept[0][index], self.graph)
+
     def put(self, i: int, stage: Tensor) -> None:
-        """Stage i; those behind it are void."""
+        """Stage i."""
         if self.graph:
             self.kept = [*self.kept[:i], stage]
         else:
@@ -46,8 +59,8 @@ class Stages:
     def mix(self, row: int | str) -> Tensor:
         """Σ weights · stages: for stage number `row`, or for "b", "error" or "dense"."""
         if self.graph:
-            return combine(self.weights[row], self.kept)
-        line = self.lines[row]
+            return combine(self.weights.rows[row], self.kept)
+        line = self.weights.lines[row]
         return torch.mv(self.columns[len(line)], line).view(self.shape)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.solve.solver import Field
-from scifm.solve.stages import Stages
+from scifm.solve.stages import Stages, Weights
 from scifm.tableaus import Tableau
 
 __all__ = ["Step", "Walk"]
@@ -55,11 +55,8 @@ class Walk:
         v, d = self.evaluate(self.t.to(x.dtype), x)
         self.first = v, d
         self.logdet = None if d is None else torch.zeros_like(d)
-        self._stages(v, d)
-
-    def _stages(self, v: Tensor, d: Tensor | None) -> None:
-        self.v = Stages(self.tableau, v, self.graph)
-        self.d = None if d is None else Stages(self.tableau, d, self.graph)
+        self.v = Stages(Weights(tableau, x), v, self.graph)
+        self.d = None if d is None else Stages(Weights(tableau, d), d, self.graph)
 
     def evaluate(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Velocity like x and divergence (n, K), float64, at times t (n,) in the dtype of x."""
@@ -120,7 +117,7 @@ class Walk:
         self.like = part.replace(self.x)
         self.logdet = None if self.logdet is None else self.logdet[index]
         self.probes = None if self.probes is None else self.probes[:, stay]
-        self._stages(self.v.kept[0][stay], None if self.d is None else self.d.kept[0][index])
+        self.v, self.d = self.v.cut(stay), None if self.d is None else self.d.cut(index)
         return index
 
     def result(self) -> tuple[Tensor, Tensor | None]:
