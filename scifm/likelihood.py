@@ -17,6 +17,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,6 +59,7 @@ def bits_per_dim(
     check: int = 4,
     baselines: Mapping[str, Estimate] | None = None,
     progress: Callable[[int], Any] | None = None,
+    keep: Callable[[range, Callable[[], dict[str, Tensor]]], dict[str, Tensor]] | None = None,
 ) -> BitsPerDim:
     """Score samples in the user's units.
 
@@ -72,6 +74,8 @@ def bits_per_dim(
         check: number of samples solved again at a tighter tolerance; 0 for none.
         baselines: closed-form Gaussians to carry along, from `scifm.baselines.baselines`.
         progress: called with the number of samples done after each chunk.
+        keep: `(samples, make) -> make()` or what it gave before, such as a `scifm.parts.Parts`: how a score goes on
+            that was cut off.
 
     Raises:
         ValueError: for empty or non-finite data, samples without values, or settings out of range.
@@ -85,10 +89,12 @@ def bits_per_dim(
     logs, probe_vars, nfe = [], [], 0.0
     for first in range(0, len(batch), chunk):
         samples = range(first, min(first + chunk, len(batch)))
-        log_prob, variance, evaluations = _score(flow, batch, samples, noise, solver)
-        logs.append(log_prob)
-        probe_vars.append(variance)
-        nfe += float(evaluations.sum())
+        make = partial(_chunk, flow, batch, samples, noise, solver)
+        found = make() if keep is None else keep(samples, make)
+        logs.append(found["log_prob"])
+        probe_vars.append(found["variance"])
+        nfe += float(found["nfe"].sum())
+        noise.probes = int(found["probes"])  # drawn by who made the chunk, which may be an earlier process
         if progress is not None:
             progress(len(samples))
     scale = 1 / (batch.dims.double().cpu() * math.log(2))
@@ -150,6 +156,11 @@ class Noise:
         return [Batch.join(d) for d in data], [torch.cat(p, 1) if p else None for p in probes]
 
 
+def _chunk(flow: Flow, batch: Batch, samples: range, noise: Noise, solver: Solver) -> dict[str, Tensor]:
+    log_prob, variance, nfe = _score(flow, batch, samples, noise, solver)
+    return {"log_prob": log_prob, "variance": variance, "nfe": nfe, "probes": torch.tensor(noise.probes)}
+
+
 def _score(flow: Flow, batch: Batch, samples: range, noise: Noise, solver: Solver) -> tuple[Tensor, Tensor, Tensor]:
     """log P (n,), its variance from the probes (n,), NaN if unknown, and evaluations (n,), on the CPU in float64."""
     logs, variances, nfe = [], [], torch.zeros(len(samples))
@@ -168,7 +179,7 @@ def _score(flow: Flow, batch: Batch, samples: range, noise: Noise, solver: Solve
             f"bits_per_dim: with {noise.draws} dequantisation draws the probes' variance biases the likelihood upward "
             f"(it is {float(variance.mean()):.2g} nats² per sample, NaN if one probe); use one draw, more probes or "
             "the exact trace.",
-            stacklevel=3,
+            stacklevel=4,
         )
     weight = log_prob.softmax(0)
     total = mixture(logs, batch.select(samples), noise.delta)
