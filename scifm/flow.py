@@ -150,9 +150,8 @@ class Flow(nn.Module):
         if isinstance(solver, Stochastic):
             if statistics:
                 raise ValueError("Flow.sample: a stochastic equation has no Solution; leave statistics out.")
-            return self._finish(
-                self._diffuse(z, like, solver, noise or partial(self.prior.sample, like, generator)), like
-            )
+            noise = partial(self.prior.sample, like, generator) if noise is None else noise
+            return self._finish(self._diffuse(z, like, solver, noise), like)
         solution = self.transport(z, 0.0, 1.0, like, solver)
         samples = self._finish(solution.x, like)
         return (samples, solution) if statistics else samples

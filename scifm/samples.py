@@ -148,7 +148,7 @@ def _beside(
     from scifm.data.grids import SAMPLE_DIMS
 
     if isinstance(dataset, xr.DataArray):
-        dataset = dataset.to_dataset(name=dataset.name or "x", promote_attrs=True)
+        dataset = dataset.to_dataset(name=dataset.name or "samples", promote_attrs=True)
     usual = [d for d in ("realization", *SAMPLE_DIMS) if d in dataset.sizes]
     fits = [d for d in [*usual, *dataset.sizes] if dataset.sizes[d] == len(log_prob)]
     dim = fits[0] if fits else "log_prob_sample"  # an export that counts its samples in no dim
@@ -197,7 +197,7 @@ def _write_npz(source: Callable[[], Iterable[Drawn]], path: Path, about: Mapping
                 form = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": column, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, form)
                 for arrays in _arrays(source):
-                    file.write(np.ascontiguousarray(arrays[name].T if column else arrays[name]).data.cast("B"))
+                    file.write((arrays[name].T if column else arrays[name]).tobytes())
         for name, array in whole.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
