@@ -34,7 +34,7 @@ def same(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> boo
 def output(tmp_path: Path) -> Path:
     """An output of which eight samples are there, in two chunks, after a first process."""
     with Parts.of(tmp_path / "x.npz", SETTINGS) as parts:
-        for samples in (range(0, 4), range(4, 8)):
+        for samples in (range(4), range(4, 8)):
             assert same(parts(samples, lambda samples=samples: numbers(samples)), numbers(samples))
     return tmp_path / "x.npz"
 
@@ -47,7 +47,7 @@ def chunk(output: Path, first: int) -> Path:
 def test_a_chunk_is_made_once(output: Path) -> None:
     with Parts.of(output, dict(reversed(SETTINGS.items()))) as parts:  # the order of the settings says nothing
         assert parts.done == 8
-        assert same(parts(range(0, 4), never), numbers(range(0, 4)))
+        assert same(parts(range(4), never), numbers(range(4)))
         assert same(parts(range(4, 8), never), numbers(range(4, 8)))
         assert same(parts(range(8, 9), lambda: numbers(range(8, 9))), numbers(range(8, 9)))
         assert parts.done == 9
@@ -105,7 +105,7 @@ def rename(path: Path) -> None:
 def test_a_damaged_chunk_is_made_again_with_a_warning(output: Path, capsys, harm) -> None:
     harm(chunk(output, 4))
     with Parts.of(output, SETTINGS) as parts:
-        assert same(parts(range(0, 4), never), numbers(range(0, 4))) and capsys.readouterr().err == ""
+        assert same(parts(range(4), never), numbers(range(4))) and capsys.readouterr().err == ""
         assert same(parts(range(4, 8), lambda: numbers(range(4, 8))), numbers(range(4, 8)))
         said = capsys.readouterr().err
         assert said.startswith("warning: ") and str(chunk(output, 4)) in said and "made again" in said

@@ -1,4 +1,4 @@
-"""Samples in chunks: each is its seed's, with the density that scoring finds, in bounded memory, and whole in the file."""
+"""Samples in chunks: each its seed's, with the density that scoring finds, in bounded memory, whole in the file."""
 
 from __future__ import annotations
 
