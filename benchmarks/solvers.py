@@ -214,7 +214,9 @@ def neighbours() -> str:
         alone, few = solve(field(rate[:1]), x[:1], 1e-5)
         beside, many = solve(field(rate), x, 1e-5)
         rows.append([name, f"{float((beside[0] - alone[0]).abs().max()):.1g}", f"{few:.0f}", f"{many:.0f}"])
-    return harness.table(["a mild sample, tolerance 1e-5", "change beside 63 stiff", "NFE alone", "mean NFE of all"], rows)
+    return harness.table(
+        ["a mild sample, tolerance 1e-5", "change beside 63 stiff", "NFE alone", "mean NFE of all"], rows
+    )
 
 
 @torch.no_grad()

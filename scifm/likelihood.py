@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,6 +34,8 @@ from scifm.trace import Trace
 
 if TYPE_CHECKING:
     from scifm.flow import Flow
+
+Keep = Callable[[range, Callable[[], "dict[str, Tensor]"]], "dict[str, Tensor]"]
 
 __all__ = ["BitsPerDim", "Estimate", "bits_per_dim", "dequantise"]
 
@@ -52,6 +55,7 @@ def bits_per_dim(
     most: int = 64,
     baselines: Mapping[str, Estimate] | None = None,
     progress: Callable[[int], Any] | None = None,
+    keep: Keep | None = None,
 ) -> BitsPerDim:
     """Score samples in the user's units.
 
@@ -68,6 +72,8 @@ def bits_per_dim(
         precision: standard error, bits/dim, that the probes are to reach, in as many turns as that takes.
         most: probes per sample after which it is given up, with a warning.
         progress: called with the number of samples done after each chunk, of every turn.
+        keep: `(numbers, make) -> make()` or what it gave before for these numbers, such as a `scifm.parts.Parts`: how a
+            score goes on that was cut off. The chunks of a second turn have the numbers after those of the first.
 
     Raises:
         ValueError: for empty or non-finite data, samples without values, or settings out of range.
@@ -86,7 +92,7 @@ def bits_per_dim(
     scale = 1 / (dims * math.log(2))
     turns, nfe = [], 0.0
     while True:
-        columns, calls = _turn(flow, batch, range(len(batch)), noise, solver, chunk, len(turns), progress)
+        columns, calls = _turn(flow, batch, range(len(batch)), noise, solver, chunk, len(turns), progress, keep)
         turns.append(columns)
         nfe += float(calls.sum())
         log_prob, variance = _pooled(torch.cat(turns, 2), dims, noise)
@@ -135,23 +141,31 @@ def _turn(
     chunk: int,
     turn: int = 0,
     progress: Callable[[int], Any] | None = None,
+    keep: Keep | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-densities (draws, n, K), one per probe, and evaluations (n,), on the CPU in float64."""
-    pieces, calls = [], []
+    pieces, calls, before = [], [], turn * len(batch)
     for first in range(samples.start, samples.stop, chunk):
         part = range(first, min(first + chunk, samples.stop))
-        columns, nfe = [], torch.zeros(len(part))
-        for data, probes in zip(*noise(batch, part, turn), strict=True):
-            log_prob, solution = flow.density(data, noise.trace, solver, probes)
-            assert solution.logdet is not None
-            each = solution.logdet - solution.logdet.mean(1, keepdim=True)
-            columns.append((log_prob[:, None] + each).cpu())
-            nfe = nfe + solution.nfe.cpu()
-        pieces.append(torch.stack(columns))
-        calls.append(nfe)
+        make = partial(_chunk, flow, batch, part, noise, solver, turn)
+        found = make() if keep is None else keep(range(before + part.start, before + part.stop), make)
+        pieces.append(found["columns"])
+        calls.append(found["nfe"])
+        noise.probes = int(found["probes"])  # drawn by who made the chunk, which may be an earlier process
         if progress is not None:
             progress(len(part))
     return torch.cat(pieces, 1), torch.cat(calls)
+
+
+def _chunk(flow: Flow, batch: Batch, part: range, noise: Noise, solver: Solver, turn: int) -> dict[str, Tensor]:
+    columns, nfe = [], torch.zeros(len(part))
+    for data, probes in zip(*noise(batch, part, turn), strict=True):
+        log_prob, solution = flow.density(data, noise.trace, solver, probes)
+        assert solution.logdet is not None
+        each = solution.logdet - solution.logdet.mean(1, keepdim=True)
+        columns.append((log_prob[:, None] + each).cpu())
+        nfe = nfe + solution.nfe.cpu()
+    return {"columns": torch.stack(columns), "nfe": nfe, "probes": torch.tensor(noise.probes)}
 
 
 def _pooled(columns: Tensor, dims: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:

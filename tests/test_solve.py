@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from scifm.batch import Batch
-from scifm.solve import Solver, SolverError, Warp, cosine, integrate
+from scifm.solve import Solver, SolverError, integrate
 from scifm.tableaus import METHODS, Tableau
-from scifm.testing import check_solver
 from scifm.trace import Exact
 
 A = torch.randn(5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -41,7 +40,9 @@ def test_fixed_steps_converge_at_the_methods_order(method):
     assert math.log2(error[0] / error[1]) > METHODS[method].order - 0.2
 
 
-@pytest.mark.parametrize(("method", "tolerance"), [("heun", 1e-4), ("bosh3", 1e-6), ("dopri5", 1e-9), ("tsit5", 1e-9), ("bosh5", 1e-9)],
+@pytest.mark.parametrize(
+    ("method", "tolerance"),
+    [("heun", 1e-4), ("bosh3", 1e-6), ("dopri5", 1e-9), ("tsit5", 1e-9), ("bosh5", 1e-9)],
 )
 def test_adaptive_steps_keep_the_tolerance_and_go_back(method, tolerance):
     solver = Solver(method, rtol=tolerance, atol=tolerance)
@@ -174,10 +175,14 @@ def test_trace_and_solver_together_give_the_jacobian():
 
     def carry(y):
         batch = Batch(y)
-        return integrate(lambda t, z, batch, _: (velocity(t, z, batch), None), y, 0, 1, batch, Solver("rk4", steps=50)).x
+        return integrate(
+            lambda t, z, batch, _: (velocity(t, z, batch), None), y, 0, 1, batch, Solver("rk4", steps=50)
+        ).x
 
     batch = Batch(x)
-    solution = integrate(lambda t, z, batch, _: field(velocity, t, z, batch, None), x, 0, 1, batch, Solver(rtol=1e-9, atol=1e-9))
+    solution = integrate(
+        lambda t, z, batch, _: field(velocity, t, z, batch, None), x, 0, 1, batch, Solver(rtol=1e-9, atol=1e-9)
+    )
     for b in range(3):
         jacobian = torch.autograd.functional.jacobian(carry, x[b : b + 1]).reshape(2, 2)
         assert abs(float(torch.linalg.slogdet(jacobian)[1]) - float(solution.logdet[b])) < 1e-5

@@ -50,7 +50,9 @@ def test_gradients_of_state_log_determinant_and_path_agree_with_differences(solv
     assert torch.autograd.gradcheck(lambda x, weight: tuple(run(x, weight)), inputs, atol=loose, rtol=loose, eps=eps)
 
 
-@pytest.mark.parametrize("solver", [Solver(), Solver("dopri5"), Solver("rk4", steps=4), Solver("ab2", steps=4)], ids=str)
+@pytest.mark.parametrize(
+    "solver", [Solver(), Solver("dopri5"), Solver("rk4", steps=4), Solver("ab2", steps=4)], ids=str
+)
 def test_the_answer_is_the_same_with_and_without_a_graph(solver):
     with torch.no_grad():
         plain = integrate(field_of(WEIGHT), X, 0, 1, batch_of(X), solver, times=[0.5])

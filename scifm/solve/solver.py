@@ -111,7 +111,9 @@ class Solver:
     def __str__(self) -> str:
         if self.steps is None:
             atol = f" atol {self.atol:g}" if self.atol != self.rtol else ""
-            return f"{self.method} rtol {self.rtol:g}{atol}" + (f" at most {self.max_steps} steps" * (self.max_steps != 1000))
+            return f"{self.method} rtol {self.rtol:g}{atol}" + (
+                f" at most {self.max_steps} steps" * (self.max_steps != 1000)
+            )
         if self.spacing is None:
             return f"{self.method} {self.steps} steps"
         if isinstance(self.spacing, tuple):
