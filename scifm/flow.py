@@ -90,6 +90,11 @@ class Flow(nn.Module):
         self.velocity, self.prior, self.coupling, self.path, self.objective = velocity, prior, coupling, path, objective
         self.transform = Identity() if transform is None else transform
         check_convertible(objective.predict, path, self._law)
+        if self.metric == "prior" and not prior.whitens:
+            raise ValueError(
+                f"Flow: {type(prior).__name__} does not whiten, so it has no metric of its own: use "
+                'Objective(metric="plain").'
+            )
         self._start, self._end = path.ends
 
     # -- training --------------------------------------------------------------------------------------
@@ -177,7 +182,7 @@ class Flow(nn.Module):
             samples in the user's units; their log-density in nats, in the user's units, (B,) float64; the Solution.
         """
         z = self._begin(like, generator, x0)
-        self._knows_its_subspace(like)
+        self._has_density(like)
         trace = traces.default(like) if trace is None else trace
         probes = trace.draw(like, generator) if probes is None else probes
         solution = self.transport(z, 0.0, 1.0, like, solver, trace, probes)
@@ -229,7 +234,7 @@ class Flow(nn.Module):
             )
         with torch.set_grad_enabled(differentiable):
             model = self.transform(batch)
-            self._knows_its_subspace(model)
+            self._has_density(model)
             trace = traces.default(model) if trace is None else trace
             probes = trace.draw(model, generator) if probes is None else probes
             z = self._end * self._enter(self._on_subspace(model.x, model), model)
@@ -364,7 +369,13 @@ class Flow(nn.Module):
             )
         return self.prior.project(_alike("Velocity", self.velocity(t, x, batch.replace(x)), x), batch)
 
-    def _knows_its_subspace(self, like: Batch) -> None:
+    def _has_density(self, like: Batch) -> None:
+        """Refuse, before the work, a likelihood that does not exist."""
+        if not self.prior.has_density:
+            raise NotImplementedError(
+                f"Flow: {type(self.prior).__name__} has no density, so the flow has no likelihood either; for one, start "
+                "from a prior that is fitted to the same data, such as FullGaussian."
+            )
         if type(self.prior).project is Prior.project and bool((self.prior.dims(like) != like.dims).any()):
             raise ValueError(
                 f"Flow: {type(self.prior).__name__} lives on a subspace, prior.dims(batch) is less than batch.dims, "
