@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from scifm import quadrature
 from scifm import trace as traces
 from scifm.batch import Batch
 from scifm.conversions import Gauge, check_convertible
@@ -131,6 +133,7 @@ class Flow(nn.Module):
         solver: Solver | Stochastic = Solver(),
         x0: Tensor | None = None,
         statistics: bool = False,
+        noise: Callable[[], Tensor] | None = None,
     ) -> Any:
         """Draw samples with the layout and conditions of `like`, whose values are not looked at.
 
@@ -138,6 +141,8 @@ class Flow(nn.Module):
             solver: how to integrate; a `Stochastic` samples the stochastic equation with the same marginals.
             x0: draws of the prior in model units, shaped like `like.x`; drawn from `generator` if None.
             statistics: also return the Solution, with evaluations and steps per sample. Not for stochastic ones.
+            noise: gives fresh draws of the prior at each call, as x0 is one, for a stochastic solver; drawn from
+                `generator` if None.
 
         Returns:
             Batch in the user's units, or (Batch, Solution).
@@ -146,7 +151,8 @@ class Flow(nn.Module):
         if isinstance(solver, Stochastic):
             if statistics:
                 raise ValueError("Flow.sample: a stochastic equation has no Solution; leave statistics out.")
-            return self._finish(self._diffuse(z, like, solver, generator), like)
+            noise = partial(self.prior.sample, like, generator) if noise is None else noise
+            return self._finish(self._diffuse(z, like, solver, noise), like)
         solution = self.transport(z, 0.0, 1.0, like, solver)
         samples = self._finish(solution.x, like)
         return (samples, solution) if statistics else samples
@@ -280,24 +286,24 @@ class Flow(nn.Module):
     ) -> Solution:
         """Carry z, in the flow's metric, from t0 to t1; with a trace, the log-determinant too."""
 
-        def field(t: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
-            if trace is None:
-                return self._velocity(t, x, like), None
-            return trace(self._velocity, t, x, like, probes)
+        def field(t: Tensor, x: Tensor, batch: Batch, probes: Tensor | None) -> tuple[Tensor, None]:
+            return self._velocity(t, x, batch), None
 
         training = self.velocity.training
         self.velocity.eval()  # one network for the whole curve: no dropout, no running statistics
         try:
+            if trace is not None:
+                return quadrature.transport(self._velocity, trace, z, t0, t1, like, solver, probes)
             return integrate(field, z, t0, t1, like, solver)
         finally:
             self.velocity.train(training)
 
-    def _diffuse(self, z: Tensor, like: Batch, solver: Stochastic, generator: torch.Generator | None) -> Tensor:
+    def _diffuse(self, z: Tensor, like: Batch, solver: Stochastic, noise: Callable[[], Tensor]) -> Tensor:
         self._needs_independence("a stochastic equation")
         check_convertible("score", self.path, self._law)
 
         def draw() -> Tensor:
-            return self._enter(self.prior.sample(like, generator), like)
+            return self._enter(_alike("Prior.sample", noise(), like.x), like)
 
         mean = self._enter(self.prior.colour(torch.zeros_like(z), like), like)
         training = self.velocity.training
