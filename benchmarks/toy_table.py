@@ -57,8 +57,8 @@ class Pair:
 class Settings:
     """One budget for all methods."""
 
-    steps: int = 4000
-    batch_size: int = 256
+    steps: int = 8000
+    batch_size: int = 128
     points: int = 10_000
     train: int = 10_000
 
@@ -105,7 +105,7 @@ def method(name: str, pair: Pair) -> dict[str, Any]:
 
 
 def fit(
-    flow: Flow, batch: Callable[[Tensor], Batch], settings: Settings, generator: torch.Generator, rate: float = 2e-3
+    flow: Flow, batch: Callable[[Tensor], Batch], settings: Settings, generator: torch.Generator, rate: float = 5e-3
 ) -> Flow:
     """Adam with a cosine, and averaged weights: the loop of scifm.train without its files."""
     ema = copy.deepcopy(flow.velocity).requires_grad_(False)
