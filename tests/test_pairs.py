@@ -74,7 +74,21 @@ def test_pairs_are_a_pure_function_of_seed_and_step(kind, coupling, pool):
     assert equal(forward, all_pairs(r, range(9), ahead=False))
     assert equal(forward[4:], all_pairs(r, range(4, 9)))  # as after a resume, in the middle of a block
     assert not equal(forward, all_pairs(r, range(9), seed=1))
-    assert not torch.equal(forward[0][1], forward[3][1])
+
+
+@pytest.mark.parametrize("coupling", [couplings.independent, None])
+def test_no_draw_is_used_twice(coupling):
+    """Not in another block, nor under another seed: whatever they are paired with, all numbers differ."""
+    r = recipe(coupling, steps=60)
+    x0 = [x0 for seed in range(2) for _, x0 in all_pairs(r, range(40), seed=seed)]
+    assert torch.cat(x0).unique().numel() > 0.999 * 2 * 40 * 8 * 2  # float32 has doubles
+
+
+def test_the_coupling_sees_model_units_and_the_whole_pool():
+    watched = Watched()
+    r = recipe(watched, pool=3, delta=0.5)
+    batches = [b for b, _ in all_pairs(r, range(3), ahead=False)]
+    assert torch.equal(watched.seen[0].x, torch.cat([r.flow.transform(b).x for b in batches]))
 
 
 @pytest.mark.parametrize("pool", [1, 2, 5])
@@ -170,7 +184,7 @@ class Watched:
 
     def __init__(self, fails=None):
         self.threads, self.cores, self.fails = [], [], fails
-        self.called = threading.Semaphore(0)
+        self.called, self.seen = threading.Semaphore(0), []
 
     def __deepcopy__(self, memo):
         return self
@@ -178,6 +192,7 @@ class Watched:
     def __call__(self, x0, batch, generator=None):
         self.threads.append(threading.current_thread())
         self.cores.append(torch.get_num_threads())
+        self.seen.append(batch)
         self.called.release()
         if self.fails == len(self.threads) - 1:
             raise FloatingPointError("no transport plan")
@@ -195,7 +210,8 @@ def test_the_next_block_is_made_while_this_one_is_used():
         assert watched.called.acquire(timeout=10) and watched.called.acquire(timeout=10)  # block 1, asked by nobody
         for step in range(1, 5):
             pairs.at(step)
-    assert len(watched.threads) == 3  # and none past the last step
+        assert watched.called.acquire(timeout=10) and not watched.called.acquire(timeout=0.2)  # none past the last step
+    assert len(watched.threads) == 3
     assert threading.current_thread() not in watched.threads and len(set(watched.threads)) == 1
 
 
