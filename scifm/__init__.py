@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from scifm.batch import Batch
     from scifm.flow import Flow
     from scifm.likelihood import BitsPerDim
+    from scifm.objective import Objective
     from scifm.priors import Prior
     from scifm.recipe import Recipe
+    from scifm.sde import Stochastic
     from scifm.solve import Solution, Solver, SolverError, integrate
 
 __version__ = "0.1.0"
@@ -25,11 +27,13 @@ __all__ = [
     "Batch",
     "BitsPerDim",
     "Flow",
+    "Objective",
     "Prior",
     "Recipe",
     "Solution",
     "Solver",
     "SolverError",
+    "Stochastic",
     "couplings",
     "data",
     "integrate",
@@ -45,11 +49,13 @@ _HOME = {
     "Batch": "batch",
     "BitsPerDim": "likelihood",
     "Flow": "flow",
+    "Objective": "objective",
     "Prior": "priors",
     "Recipe": "recipe",
     "Solution": "solve",
     "Solver": "solve",
     "SolverError": "solve",
+    "Stochastic": "sde",
     "integrate": "solve",
 }
 

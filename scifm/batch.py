@@ -255,9 +255,10 @@ class Batch:
         Returns:
             long tensors (n_g,) that partition 0..B-1. A coupling never pairs across two groups.
         """
-        keys: dict[tuple, list[int]] = {}
-        keys: dict[tuple, list[int]] = {}
         told = [v.cpu().numpy() for k, v in sorted(self.context.items()) if k not in ignore]
+        if self.index is None and not told and self.size:
+            return [torch.arange(self.size, device=self.x.device)]  # at once, for it is asked at every step
+        keys: dict[tuple, list[int]] = {}
         alone = [self.select([b]) for b in range(self.size)] if self.nodes or self.edge_index is not None else None
         for b, count in enumerate(self.counts.tolist()):
             key: tuple = (count, *(values[b].tobytes() for values in told))
@@ -268,9 +269,12 @@ class Batch:
         return [torch.tensor(v, device=self.x.device) for v in keys.values()]
 
     def stack(self, x: Tensor, samples: Tensor) -> Tensor:
-        """Rows of `samples`, which have equal counts, side by side: (n, numbers of a sample)."""
-        part = self.replace(x).select(samples).x
-        return part.reshape(len(samples), -1)
+        """Rows of `samples`, which have equal counts, side by side: (n, numbers of a sample); may be a view of x."""
+        if self.index is None:
+            part = x if torch.equal(samples, torch.arange(self.size, device=samples.device)) else x[samples]
+        else:
+            part = x[self._rows(samples)[0]]
+        return part.reshape(len(samples), _width(part.shape) // max(1, len(samples)))
 
     def place(self, x: Tensor, samples: Tensor, values: Tensor) -> Tensor:
         """A copy of x with `samples` overwritten by `values` (n, numbers of a sample): undoes `stack`."""

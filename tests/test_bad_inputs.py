@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from scifm import Batch, Flow, Recipe, Solver, couplings, integrate, networks, paths, priors, times
+from scifm import Batch, Flow, Objective, Recipe, Solver, couplings, integrate, networks, paths, priors, times
 from scifm.data import Data, grids, load_dataset, transforms
 from scifm.priors import spectra
 from scifm.trace import Hutchinson
@@ -95,10 +95,10 @@ LIBRARY = {
     ),
     "data finer than the network": (lambda: FLOW.loss(PLANE.to(torch.float64)), "convert one of them"),
     "sample without points": (lambda: FLOW.bits_per_dim(_hollow()), "without any"),
-    "unknown metric": (lambda: Flow(nn.Identity(), priors.Gaussian(), metric="L2"), 'must be "plain"'),
+    "unknown metric": (lambda: Objective(metric="L2"), 'must be "plain"'),
     "metric the prior lacks": (
-        lambda: Flow(networks.PointNet(2), _NoWhitening(), metric="prior").sample(PLANE),
-        'metric="plain"',
+        lambda: Flow(networks.PointNet(2), _NoWhitening(), objective=Objective(metric="prior")).sample(PLANE),
+        'Objective(metric="plain")',
     ),
     "nothing to score": (lambda: FLOW.bits_per_dim(Batch(torch.zeros(0, 2))), "at least one sample"),
     "missing values to score": (lambda: FLOW.bits_per_dim(Batch(torch.full((3, 2), NAN))), "sample 0 holds NaN"),

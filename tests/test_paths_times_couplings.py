@@ -35,7 +35,7 @@ class Swapped(paths.Path):
         return 1 - t, t, -torch.ones_like(t), torch.ones_like(t)
 
 
-@pytest.mark.parametrize(("path", "says"), [(Late(), "not the time derivative"), (Swapped(), "away from x0")])
+@pytest.mark.parametrize(("path", "says"), [(Late(), "not the time derivative"), (Swapped(), "multiple of x0")])
 def test_wrong_paths_are_caught(path, says):
     with pytest.raises(AssertionError, match=says):
         check_path(path, DENSE)
@@ -177,8 +177,6 @@ class Wrong(paths.Path):
             a = torch.where((t > 0) & (t < 0.05), 7.0, a)
         if fault == "infinite at the end":
             da = torch.where(t == 1, torch.inf, da)
-        if fault == "falls short":
-            a, da = 0.9 * a, 0.9 * da
         if fault == "keeps the prior":
             s, ds = torch.ones_like(t), torch.zeros_like(t)
         if fault == "always double":
@@ -187,10 +185,12 @@ class Wrong(paths.Path):
             ds = 3 * ds
         return a, s, da, ds
 
-    def __call__(self, x0, x1, t, like):
+    def __call__(self, x0, x1, t, like, generator=None):
         if self.fault == "one time for all":
             t = t[:1].expand_as(t)
         x, u = super().__call__(x0, x1, t, like)
+        if self.fault == "falls short":
+            x, u = 0.9 * x, 0.9 * u
         if self.fault == "shape of the point":
             return x.flatten(), u
         return (x, u.float()) if self.fault == "dtype of the velocity" else (x, u)
@@ -204,8 +204,8 @@ class Wrong(paths.Path):
         ("at the start only", "not the time derivative of x_t at t=0 "),
         ("jumps after the start", "not the time derivative"),
         ("infinite at the end", "not finite at t=1"),
-        ("falls short", "away from x1"),
-        ("keeps the prior", "σ at t=1 is 1"),
+        ("falls short", "away from α x1"),
+        ("keeps the prior", "multiple of x1"),
         ("single precision", "u_t in torch.float32"),
         ("always double", "x_t: expected shape.*float32"),
         ("one time for all", "own time"),

@@ -2,10 +2,31 @@
 
 A coupling is a callable `(x0, batch, generator) -> x0`: it re-pairs the draws x0 with `batch.x` and keeps the order of
 the data, so that labels stay with their samples.  It sees all that does not flow and never pairs across it.
+
+All of them use each sample once and leave x0 the law of the prior, on average over batches; otherwise sampling would
+start from another law than training did.  Permutations (`OptimalTransport`, `Partial`, `ConditionalTransport`) use each
+draw exactly once as well; `Sinkhorn` and `Unbalanced` draw from a plan, and may repeat one draw and leave out another.
 """
 
+from scifm.couplings.assignment import assign
+from scifm.couplings.conditional import ConditionalTransport
 from scifm.couplings.independent import independent
 from scifm.couplings.optimal_transport import OptimalTransport
 from scifm.couplings.paired import Paired, read_pairs, reflow, write_pairs
+from scifm.couplings.partial import Partial
+from scifm.couplings.sinkhorn import Sinkhorn
+from scifm.couplings.unbalanced import Unbalanced
 
-__all__ = ["OptimalTransport", "Paired", "independent", "read_pairs", "reflow", "write_pairs"]
+__all__ = [
+    "ConditionalTransport",
+    "OptimalTransport",
+    "Paired",
+    "Partial",
+    "Sinkhorn",
+    "Unbalanced",
+    "assign",
+    "independent",
+    "read_pairs",
+    "reflow",
+    "write_pairs",
+]

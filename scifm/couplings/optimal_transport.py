@@ -10,13 +10,15 @@ References: Pooladian et al. 2023; Tong et al. 2024 (OT-CFM); Cheng and Schwing 
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from scifm.batch import Batch
+from scifm.couplings.assignment import assign
+from scifm.couplings.pairing import pair, products
+from scifm.priors.base import Prior
 
 __all__ = ["OptimalTransport"]
 
@@ -31,6 +33,7 @@ class OptimalTransport:
     Args:
         ignore: names of context that the velocity does not look at, e.g. ("time",) where a calendar serves the
             transform only. All other context is a condition, and pairs never cross it.
+        prior: measure the cost in this prior's metric, ‖C^-½ (x1 − x0)‖², e.g. that of the flow; plain if None.
 
     Example:
         >>> x0 = torch.tensor([[5.0], [0.0]])
@@ -40,36 +43,16 @@ class OptimalTransport:
     """
 
     ignore: tuple[str, ...] = ()
+    prior: Prior | None = None
 
     def __call__(self, x0: Tensor, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """x0 (rows, *event) re-paired with `batch.x`.
 
         Raises:
-            ValueError: where x0 is not shaped like the data, or either is not finite.
+            ValueError: where x0 is not shaped and typed like the data, or either is empty or not finite.
         """
-        from scipy.optimize import linear_sum_assignment
+        return pair("OptimalTransport", x0, batch, nearest, self.ignore, self.prior)
 
-        if x0.shape != batch.x.shape:
-            raise ValueError(
-                f"OptimalTransport: x0 {tuple(x0.shape)} must be shaped like the data {tuple(batch.x.shape)}."
-            )
-        groups = batch.groups(self.ignore)
-        if len(batch) > 1 and all(len(g) == 1 for g in groups):
-            warnings.warn(
-                "OptimalTransport: no two samples of the batch share their size and conditions "
-                f"({', '.join(batch.context) or 'rows and edges'}), so there is nothing to pair; name context that the "
-                "velocity does not look at in ignore=, or use couplings.independent or coarser conditions.",
-                stacklevel=2,
-            )
-        paired = x0
-        for samples in groups:
-            if len(samples) == 1:
-                continue
-            a, b = batch.stack(batch.x, samples), batch.stack(x0, samples)
-            # Centring changes no assignment and keeps float32 products from cancelling.
-            cost = -((a - a.mean(0)) @ (b - b.mean(0)).T)
-            if not cost.isfinite().all():
-                raise ValueError("OptimalTransport: data or prior draws are not finite (NaN or infinity in the batch).")
-            _, order = linear_sum_assignment(cost.detach().cpu().numpy())
-            paired = batch.place(paired, samples, b[torch.as_tensor(order, device=b.device)])
-        return paired
+
+def nearest(data: Tensor, draws: Tensor, samples: Tensor) -> Tensor:
+    return assign(products(data, draws))

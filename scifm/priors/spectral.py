@@ -135,6 +135,7 @@ class SpectralGaussian(Prior):
     """
 
     metric = "prior"
+    gaussian = True
 
     def __init__(
         self,
