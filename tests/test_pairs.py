@@ -12,6 +12,7 @@ from torch import nn
 from scifm import Batch, Flow, Recipe, checkpoint, couplings, networks, priors
 from scifm.data import Data, moons
 from scifm.data.transforms import Standardise
+from scifm.objective import Objective
 from scifm.pairs import Pairs
 from scifm.schedule import draw, seed_of
 from scifm.train import train
@@ -167,6 +168,22 @@ def test_draws_follow_the_prior_and_the_dtype():
     splits = [Batch(s.x.double()) for s in (r.data.train, r.data.valid, r.data.test)]
     ((batch, x0),) = all_pairs(Recipe(r.flow, Data("double", *splits), batch_size=1), [0])
     assert x0.dtype == batch.x.dtype == torch.float64 and x0.shape == (1, 2)
+
+
+def test_a_flow_that_could_only_be_made_with_its_objective_has_pairs():
+    class Unlike(priors.Prior):
+        metric = "prior"  # and yet it does not whiten
+
+        def sample(self, like, generator=None):
+            return like.randn(generator)
+
+        def log_prob(self, x, like):
+            return priors.Gaussian().log_prob(x, like)
+
+    r = recipe()
+    flow = Flow(Still(), Unlike(), objective=Objective(metric="plain"))
+    ((batch, x0),) = all_pairs(Recipe(flow, r.data, batch_size=4), [0])
+    assert x0.shape == batch.x.shape
 
 
 def test_integers_get_their_noise_before_they_are_paired():
@@ -333,7 +350,8 @@ def halfway(n, generator=None):
 def train_twice(folder):
     """Some steps, and more after a resume in the middle of a block; returns the weights."""
     torch.manual_seed(0)
-    flow = Flow(networks.MLP(2, hidden=(8,)), priors.Gaussian(), coupling=couplings.OptimalTransport(), times=halfway)
+    parts = {"coupling": couplings.OptimalTransport(), "objective": Objective(times=halfway)}
+    flow = Flow(networks.MLP(2, hidden=(8,)), priors.Gaussian(), **parts)
     numbers = {"batch_size": 16, "pool": 2, "checkpoint_every": 4, "valid_every": 100, "valid_samples": 8, "warmup": 2}
     for steps, resume in ((3, False), (9, True)):
         train(Recipe(flow, moons(80), steps=steps, **numbers), folder, progress=False, resume=resume)
