@@ -75,10 +75,13 @@ class Pairs:
             )
         self.recipe, self.seed, self.device, self.part, self.ahead = recipe, seed, device, part, ahead
         prior, transform = copy.deepcopy(recipe.flow.prior).cpu(), copy.deepcopy(recipe.flow.transform).cpu()
-        self._flow = Flow(nn.Identity(), prior, coupling=recipe.flow.coupling, transform=transform)
-        self.pool = recipe.pool if recipe.flow.coupling is not independent else _batches(recipe)
+        flow = recipe.flow  # whose velocity is not needed to pair, and may be large
+        self._flow = Flow(
+            nn.Identity(), prior, coupling=flow.coupling, path=flow.path, objective=flow.objective, transform=transform
+        )
+        self.pool = recipe.pool if flow.coupling is not independent else _batches(recipe)
         self._blocks: dict[int, Callable[[], Block]] = {}  # those at hand or on their way: this one and the next
-        self._thread = None if recipe.flow.coupling is independent else _one_thread()
+        self._thread = None if flow.coupling is independent else _one_thread()
 
     def at(self, step: int) -> tuple[Batch, Tensor]:
         """This process's samples of a step, in the user's units, and their x0, in model units.

@@ -12,6 +12,7 @@ from torch import nn
 from scifm import Batch, Flow, Recipe, checkpoint, couplings, networks, priors
 from scifm.data import Data, moons
 from scifm.data.transforms import Standardise
+from scifm.objective import Objective
 from scifm.pairs import Pairs
 from scifm.schedule import draw, seed_of
 from scifm.train import train
@@ -74,7 +75,21 @@ def test_pairs_are_a_pure_function_of_seed_and_step(kind, coupling, pool):
     assert equal(forward, all_pairs(r, range(9), ahead=False))
     assert equal(forward[4:], all_pairs(r, range(4, 9)))  # as after a resume, in the middle of a block
     assert not equal(forward, all_pairs(r, range(9), seed=1))
-    assert not torch.equal(forward[0][1], forward[3][1])
+
+
+@pytest.mark.parametrize("coupling", [couplings.independent, None])
+def test_no_draw_is_used_twice(coupling):
+    """Not in another block, nor under another seed: whatever they are paired with, all numbers differ."""
+    r = recipe(coupling, steps=60)
+    x0 = [x0 for seed in range(2) for _, x0 in all_pairs(r, range(40), seed=seed)]
+    assert torch.cat(x0).unique().numel() > 0.999 * 2 * 40 * 8 * 2  # float32 has doubles
+
+
+def test_the_coupling_sees_model_units_and_the_whole_pool():
+    watched = Watched()
+    r = recipe(watched, pool=3, delta=0.5)
+    batches = [b for b, _ in all_pairs(r, range(3), ahead=False)]
+    assert torch.equal(watched.seen[0].x, torch.cat([r.flow.transform(b).x for b in batches]))
 
 
 @pytest.mark.parametrize("pool", [1, 2, 5])
@@ -155,6 +170,22 @@ def test_draws_follow_the_prior_and_the_dtype():
     assert x0.dtype == batch.x.dtype == torch.float64 and x0.shape == (1, 2)
 
 
+def test_a_flow_that_could_only_be_made_with_its_objective_has_pairs():
+    class Unlike(priors.Prior):
+        metric = "prior"  # and yet it does not whiten
+
+        def sample(self, like, generator=None):
+            return like.randn(generator)
+
+        def log_prob(self, x, like):
+            return priors.Gaussian().log_prob(x, like)
+
+    r = recipe()
+    flow = Flow(Still(), Unlike(), objective=Objective(metric="plain"))
+    ((batch, x0),) = all_pairs(Recipe(flow, r.data, batch_size=4), [0])
+    assert x0.shape == batch.x.shape
+
+
 def test_integers_get_their_noise_before_they_are_paired():
     r = recipe(delta=0.5)
     batch, _ = all_pairs(r, [0])[0]
@@ -170,7 +201,7 @@ class Watched:
 
     def __init__(self, fails=None):
         self.threads, self.cores, self.fails = [], [], fails
-        self.called = threading.Semaphore(0)
+        self.called, self.seen = threading.Semaphore(0), []
 
     def __deepcopy__(self, memo):
         return self
@@ -178,6 +209,7 @@ class Watched:
     def __call__(self, x0, batch, generator=None):
         self.threads.append(threading.current_thread())
         self.cores.append(torch.get_num_threads())
+        self.seen.append(batch)
         self.called.release()
         if self.fails == len(self.threads) - 1:
             raise FloatingPointError("no transport plan")
@@ -195,7 +227,8 @@ def test_the_next_block_is_made_while_this_one_is_used():
         assert watched.called.acquire(timeout=10) and watched.called.acquire(timeout=10)  # block 1, asked by nobody
         for step in range(1, 5):
             pairs.at(step)
-    assert len(watched.threads) == 3  # and none past the last step
+        assert watched.called.acquire(timeout=10) and not watched.called.acquire(timeout=0.2)  # none past the last step
+    assert len(watched.threads) == 3
     assert threading.current_thread() not in watched.threads and len(set(watched.threads)) == 1
 
 
@@ -317,7 +350,8 @@ def halfway(n, generator=None):
 def train_twice(folder):
     """Some steps, and more after a resume in the middle of a block; returns the weights."""
     torch.manual_seed(0)
-    flow = Flow(networks.MLP(2, hidden=(8,)), priors.Gaussian(), coupling=couplings.OptimalTransport(), times=halfway)
+    parts = {"coupling": couplings.OptimalTransport(), "objective": Objective(times=halfway)}
+    flow = Flow(networks.MLP(2, hidden=(8,)), priors.Gaussian(), **parts)
     numbers = {"batch_size": 16, "pool": 2, "checkpoint_every": 4, "valid_every": 100, "valid_samples": 8, "warmup": 2}
     for steps, resume in ((3, False), (9, True)):
         train(Recipe(flow, moons(80), steps=steps, **numbers), folder, progress=False, resume=resume)
