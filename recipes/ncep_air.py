@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from scifm import Flow, Objective, Prior, Recipe, networks, priors, times
+from scifm import Flow, Objective, Prior, Recipe, couplings, networks, paths, priors, times
 from scifm.data import load_dataset
 from scifm.data.transforms import Climatology
 from scifm.priors import spectra
@@ -18,6 +18,8 @@ from scifm.priors import spectra
 def recipe(
     *,
     prior: Literal["spectral", "full", "white"] = "spectral",
+    path: Literal["linear", "vp", "trigonometric"] = "linear",
+    coupling: Literal["independent", "ot"] = "independent",
     harmonics: int = 3,
     steps: int = 3000,
     batch_size: int = 16,
@@ -25,6 +27,8 @@ def recipe(
     """A flow of air temperature.
 
     prior: a variance per mode, the full covariance of all points, or white noise
+    path: straight, variance preserving, or a quarter of a circle
+    coupling: how draws of the prior are paired with data: at random, or by optimal transport within the batch
     harmonics: annual, in the climatology
     steps: of the optimiser
     batch_size: maps per step
@@ -34,7 +38,13 @@ def recipe(
     velocity = networks.UNet(1, widths=(32, 64, 96), stem=2)
     return Recipe(
         Flow(
-            velocity, _prior(prior, anomaly(data.train)), objective=Objective(times=times.stratified), transform=anomaly
+            velocity,
+            _prior(prior, anomaly(data.train)),
+            # the network does not look at the time: it serves the climatology only
+            coupling=couplings.OptimalTransport(ignore=("time",)) if coupling == "ot" else couplings.independent,
+            path={"linear": paths.Linear, "vp": paths.VariancePreserving, "trigonometric": paths.Trigonometric}[path](),
+            objective=Objective(times=times.stratified),
+            transform=anomaly,
         ),
         data,
         steps=steps,

@@ -9,16 +9,25 @@ from __future__ import annotations
 
 from typing import Literal
 
-from scifm import Flow, Objective, Recipe, networks, priors, times
+from scifm import Flow, Objective, Recipe, couplings, networks, paths, priors, times
 from scifm.data import load_dataset
 from scifm.data.transforms import Standardise
 from scifm.priors import spectra
 
 
-def recipe(*, prior: Literal["spectral", "white"] = "spectral", steps: int = 1200, batch_size: int = 32):
+def recipe(
+    *,
+    prior: Literal["spectral", "white"] = "spectral",
+    path: Literal["linear", "vp", "trigonometric"] = "linear",
+    coupling: Literal["independent", "ot"] = "independent",
+    steps: int = 1200,
+    batch_size: int = 32,
+):
     """A flow of terrain.
 
     prior: a Gaussian field with the spectrum of the data, or white noise
+    path: straight, variance preserving, or a quarter of a circle
+    coupling: how draws of the prior are paired with data: at random, or by optimal transport within the batch
     steps: of the optimiser
     batch_size: patches per step
     """
@@ -31,7 +40,14 @@ def recipe(*, prior: Literal["spectral", "white"] = "spectral", steps: int = 120
         base = priors.Gaussian()
     velocity = networks.UNet(shape[0], widths=(32, 64, 96), stem=2)
     return Recipe(
-        Flow(velocity, base, objective=Objective(times=times.stratified), transform=height),
+        Flow(
+            velocity,
+            base,
+            coupling=couplings.OptimalTransport() if coupling == "ot" else couplings.independent,
+            path={"linear": paths.Linear, "vp": paths.VariancePreserving, "trigonometric": paths.Trigonometric}[path](),
+            objective=Objective(times=times.stratified),
+            transform=height,
+        ),
         data,
         steps=steps,
         batch_size=batch_size,

@@ -14,8 +14,9 @@ import torch
 
 from scifm import trace as traces
 from scifm.batch import Batch
-from scifm.likelihood import Estimate, Noise, dequantise, estimate, mixture
-from scifm.priors import FullGaussian, Gaussian, Prior, SpectralGaussian, spectra
+from scifm.likelihood import Estimate, estimate, mixture
+from scifm.noise import Noise, dequantise
+from scifm.priors import EOFGaussian, FullGaussian, Gaussian, Prior, SpectralGaussian, spectra
 
 if TYPE_CHECKING:
     from scifm.flow import Flow
@@ -37,8 +38,9 @@ def baselines(
 
     - "prior": the flow's own prior, as it is.
     - "white": white noise with the mean and variance of the training data, in model units.
-    - "best Gaussian": the best of per-value, spectral and full-covariance Gaussians by the likelihood of the last
-      fifth of the training data, fitted again on all of it.  Full covariances up to `largest` dimensions.
+    - "best Gaussian": the best of per-value, spectral, EOF and full-covariance Gaussians by the likelihood of the
+      last fifth of the training data, fitted again on all of it.  Full covariances up to `largest` dimensions, EOFs up
+      to `largest` dimensions or samples.
 
     Args:
         train, test: data in the user's units.
@@ -74,10 +76,13 @@ def _gaussians(model: Batch, largest: int, prior: Prior) -> dict[str, Callable[[
     target: Callable[[], Prior | None] = lambda: None  # noqa: E731
     if len(event) > 1:
         # the boundary that the flow's own prior was told of, else walls
-        periodic = prior.basis.periodic if isinstance(prior, SpectralGaussian) else False
+        own = prior.residual if isinstance(prior, EOFGaussian) else prior
+        periodic = own.basis.periodic if isinstance(own, SpectralGaussian) else False
         target = lambda: SpectralGaussian(event, periodic, spectra.PerMode())  # noqa: E731
         found["spectral"] = target
         found["isotropic"] = lambda: SpectralGaussian(event, periodic, spectra.Isotropic())
+        if min(len(model), math.prod(event)) <= largest:
+            found["EOF + spectral residual"] = lambda: EOFGaussian(event, 32, periodic)
     if math.prod(event) <= largest:
         found["full covariance"] = lambda: FullGaussian(event, target=target())
     return found
@@ -85,8 +90,8 @@ def _gaussians(model: Batch, largest: int, prior: Prior) -> dict[str, Callable[[
 
 @torch.no_grad()
 def _closed_form(flow: Flow, prior: Prior, test: Batch, noise: Noise) -> Estimate:
-    logs = []
+    logs, dims = [], prior.dims(test).double().cpu()
     for data in noise(test, range(len(test)))[0]:
         model = flow.transform(data)
         logs.append((prior.log_prob(model.x, model).double() + flow.transform.log_det(data).double()).cpu())
-    return estimate(-mixture(logs, test, noise.delta) / (test.dims.double().cpu() * math.log(2)))
+    return estimate(-mixture(torch.stack(logs), dims, noise.delta) / (dims * math.log(2)))

@@ -34,7 +34,9 @@ class BitsPerDim:
             the fixed steps and scaled to the error of these; None where the tighter solve failed.
         per_sample: value of each sample.
         nfe: mean number of velocity evaluations per sample and draw.
+        dims: mean number of degrees of freedom of a sample, by which bits are divided.
         baselines: closed-form Gaussians on the same data, by name.
+        probes: random probes per sample and draw, of all turns; 0 where the trace is exact.
     """
 
     value: float
@@ -51,6 +53,7 @@ class BitsPerDim:
     nfe: float
     per_sample: tuple[float, ...] = field(repr=False)
     baselines: Mapping[str, Estimate] = field(default_factory=dict)
+    probes: int = 0
 
     def __str__(self) -> str:
         parts = [f"{self.samples} samples", self.trace]

@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from scifm import quadrature
 from scifm import trace as traces
 from scifm.batch import Batch
 from scifm.conversions import Gauge, check_convertible
@@ -88,6 +90,11 @@ class Flow(nn.Module):
         self.velocity, self.prior, self.coupling, self.path, self.objective = velocity, prior, coupling, path, objective
         self.transform = Identity() if transform is None else transform
         check_convertible(objective.predict, path, self._law)
+        if self.metric == "prior" and not prior.whitens:
+            raise ValueError(
+                f"Flow: {type(prior).__name__} does not whiten, so it has no metric of its own: use "
+                'Objective(metric="plain").'
+            )
         self._start, self._end = path.ends
 
     # -- training --------------------------------------------------------------------------------------
@@ -131,6 +138,7 @@ class Flow(nn.Module):
         solver: Solver | Stochastic = Solver(),
         x0: Tensor | None = None,
         statistics: bool = False,
+        noise: Callable[[], Tensor] | None = None,
     ) -> Any:
         """Draw samples with the layout and conditions of `like`, whose values are not looked at.
 
@@ -138,6 +146,8 @@ class Flow(nn.Module):
             solver: how to integrate; a `Stochastic` samples the stochastic equation with the same marginals.
             x0: draws of the prior in model units, shaped like `like.x`; drawn from `generator` if None.
             statistics: also return the Solution, with evaluations and steps per sample. Not for stochastic ones.
+            noise: gives fresh draws of the prior at each call, as x0 is one, for a stochastic solver; drawn from
+                `generator` if None.
 
         Returns:
             Batch in the user's units, or (Batch, Solution).
@@ -146,7 +156,8 @@ class Flow(nn.Module):
         if isinstance(solver, Stochastic):
             if statistics:
                 raise ValueError("Flow.sample: a stochastic equation has no Solution; leave statistics out.")
-            return self._finish(self._diffuse(z, like, solver, generator), like)
+            noise = partial(self.prior.sample, like, generator) if noise is None else noise
+            return self._finish(self._diffuse(z, like, solver, noise), like)
         solution = self.transport(z, 0.0, 1.0, like, solver)
         samples = self._finish(solution.x, like)
         return (samples, solution) if statistics else samples
@@ -171,7 +182,7 @@ class Flow(nn.Module):
             samples in the user's units; their log-density in nats, in the user's units, (B,) float64; the Solution.
         """
         z = self._begin(like, generator, x0)
-        self._knows_its_subspace(like)
+        self._has_density(like)
         trace = traces.default(like) if trace is None else trace
         probes = trace.draw(like, generator) if probes is None else probes
         solution = self.transport(z, 0.0, 1.0, like, solver, trace, probes)
@@ -223,7 +234,7 @@ class Flow(nn.Module):
             )
         with torch.set_grad_enabled(differentiable):
             model = self.transform(batch)
-            self._knows_its_subspace(model)
+            self._has_density(model)
             trace = traces.default(model) if trace is None else trace
             probes = trace.draw(model, generator) if probes is None else probes
             z = self._end * self._enter(self._on_subspace(model.x, model), model)
@@ -280,24 +291,24 @@ class Flow(nn.Module):
     ) -> Solution:
         """Carry z, in the flow's metric, from t0 to t1; with a trace, the log-determinant too."""
 
-        def field(t: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
-            if trace is None:
-                return self._velocity(t, x, like), None
-            return trace(self._velocity, t, x, like, probes)
+        def field(t: Tensor, x: Tensor, batch: Batch, probes: Tensor | None) -> tuple[Tensor, None]:
+            return self._velocity(t, x, batch), None
 
         training = self.velocity.training
         self.velocity.eval()  # one network for the whole curve: no dropout, no running statistics
         try:
+            if trace is not None:
+                return quadrature.transport(self._velocity, trace, z, t0, t1, like, solver, probes)
             return integrate(field, z, t0, t1, like, solver)
         finally:
             self.velocity.train(training)
 
-    def _diffuse(self, z: Tensor, like: Batch, solver: Stochastic, generator: torch.Generator | None) -> Tensor:
+    def _diffuse(self, z: Tensor, like: Batch, solver: Stochastic, noise: Callable[[], Tensor]) -> Tensor:
         self._needs_independence("a stochastic equation")
         check_convertible("score", self.path, self._law)
 
         def draw() -> Tensor:
-            return self._enter(self.prior.sample(like, generator), like)
+            return self._enter(_alike("Prior.sample", noise(), like.x), like)
 
         mean = self._enter(self.prior.colour(torch.zeros_like(z), like), like)
         training = self.velocity.training
@@ -358,7 +369,13 @@ class Flow(nn.Module):
             )
         return self.prior.project(_alike("Velocity", self.velocity(t, x, batch.replace(x)), x), batch)
 
-    def _knows_its_subspace(self, like: Batch) -> None:
+    def _has_density(self, like: Batch) -> None:
+        """Refuse, before the work, a likelihood that does not exist."""
+        if not self.prior.has_density:
+            raise NotImplementedError(
+                f"Flow: {type(self.prior).__name__} has no density, so the flow has no likelihood either; for one, start "
+                "from a prior that is fitted to the same data, such as FullGaussian."
+            )
         if type(self.prior).project is Prior.project and bool((self.prior.dims(like) != like.dims).any()):
             raise ValueError(
                 f"Flow: {type(self.prior).__name__} lives on a subspace, prior.dims(batch) is less than batch.dims, "

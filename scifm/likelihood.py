@@ -7,8 +7,11 @@ density: a model could pile up mass on the levels and score without bound.  They
     bits/dim = −[ log (1/K) Σ_k p(x + u_k) + D log δ ] / (D log 2),
 
 a bound that tightens with the number of draws K (Theis et al. 2016; K alone moves published figures by 0.1 bits).
-The bins are centred on the levels, as rounding makes them.  All noise of sample i comes from a seed of its own, so that
-the value does not depend on how the data are cut into chunks.
+The bins are centred on the levels, as rounding makes them.  D counts the degrees of freedom, `prior.dims`: all numbers
+of a sample, but fewer where the prior lives on a subspace.
+
+Random probes have an error, which is measured.  With a `precision` the data are scored again, each turn with new probes
+on the same dequantised values, until the standard error of the mean over all probes is as small as that.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,24 +28,16 @@ from torch import Tensor
 from scifm import trace as traces
 from scifm.batch import Batch
 from scifm.bits import BitsPerDim, Estimate
+from scifm.noise import Noise, dequantise
 from scifm.solve import Solver, SolverError
 from scifm.trace import Trace
 
 if TYPE_CHECKING:
     from scifm.flow import Flow
 
+Keep = Callable[[range, Callable[[], "dict[str, Tensor]"]], "dict[str, Tensor]"]
+
 __all__ = ["BitsPerDim", "Estimate", "bits_per_dim", "dequantise"]
-
-
-def dequantise(batch: Batch, delta: float | None, generator: torch.Generator | None = None) -> Batch:
-    """Uniform noise on [−δ/2, δ/2) added to every value; the batch itself where delta is None."""
-    if delta is None:
-        return batch
-    if not 0 < delta < math.inf:
-        raise ValueError(f"dequantise: the bin width delta must be positive and finite, got {delta}.")
-    device = batch.x.device if generator is None else generator.device
-    u = torch.rand(batch.x.shape, generator=generator, dtype=batch.x.dtype, device=device)
-    return batch.replace(batch.x + delta * (u.to(batch.x.device) - 0.5))
 
 
 def bits_per_dim(
@@ -56,8 +51,11 @@ def bits_per_dim(
     generator: torch.Generator | None = None,
     chunk: int = 64,
     check: int = 4,
+    precision: float | None = None,
+    most: int = 64,
     baselines: Mapping[str, Estimate] | None = None,
     progress: Callable[[int], Any] | None = None,
+    keep: Keep | None = None,
 ) -> BitsPerDim:
     """Score samples in the user's units.
 
@@ -71,40 +69,50 @@ def bits_per_dim(
         chunk: samples that travel together; bounds the memory, does not change the value.
         check: number of samples solved again at a tighter tolerance; 0 for none.
         baselines: closed-form Gaussians to carry along, from `scifm.baselines.baselines`.
-        progress: called with the number of samples done after each chunk.
+        precision: standard error, bits/dim, that the probes are to reach, in as many turns as that takes.
+        most: probes per sample after which it is given up, with a warning.
+        progress: called with the number of samples done after each chunk, of every turn.
+        keep: `(numbers, make) -> make()` or what it gave before for these numbers, such as a `scifm.parts.Parts`: how a
+            score goes on that was cut off. The chunks of a second turn have the numbers after those of the first.
 
     Raises:
         ValueError: for empty or non-finite data, samples without values, or settings out of range.
+
+    Warns:
+        UserWarning: where `most` probes do not reach the precision, or too few probes meet several draws.
     """
-    _checked(batch, draws, chunk, check)
+    dims = flow.prior.dims(batch)
+    _checked(batch, dims, draws, chunk, check, precision, most)
     trace = traces.default(batch) if trace is None else trace
     draws = 1 if delta is None else draws
     device = torch.device("cpu") if generator is None else generator.device
     base = int(torch.randint(2**31, (), generator=generator, device=device))
     noise = Noise(base, delta, draws, trace)
-    logs, probe_vars, nfe = [], [], 0.0
-    for first in range(0, len(batch), chunk):
-        samples = range(first, min(first + chunk, len(batch)))
-        log_prob, variance, evaluations = _score(flow, batch, samples, noise, solver)
-        logs.append(log_prob)
-        probe_vars.append(variance)
-        nfe += float(evaluations.sum())
-        if progress is not None:
-            progress(len(samples))
-    scale = 1 / (batch.dims.double().cpu() * math.log(2))
-    bits = -torch.cat(logs) * scale
+    dims = dims.double().cpu()
+    scale = 1 / (dims * math.log(2))
+    turns, nfe = [], 0.0
+    while True:
+        columns, calls = _turn(flow, batch, range(len(batch)), noise, solver, chunk, len(turns), progress, keep)
+        turns.append(columns)
+        nfe += float(calls.sum())
+        log_prob, variance = _pooled(torch.cat(turns, 2), dims, noise)
+        probe_stderr = _probe_stderr(variance, scale)
+        if _enough(probe_stderr, precision, noise.probes, len(turns), most):
+            break
+    bits = -log_prob * scale
     mean = estimate(bits)
-    probe_stderr = _probe_stderr(torch.cat(probe_vars), scale)
     solver_error = None
     check = min(check, len(batch))
     if check:
-        tighter, factor = solver.tighter(batch.x.dtype)
+        few, (tighter, factor) = dims[:check], solver.tighter(batch.x.dtype)
         try:
-            again = -_score(flow, batch, range(check), noise, tighter)[0] * scale[:check]
-            solver_error = factor * float((again - bits[:check]).abs().mean())
+            again = _turn(flow, batch, range(check), noise, tighter, chunk)[0]
+            change = _pooled(again, few, noise)[0] - _pooled(turns[0][:, :check], few, noise)[0]
+            solver_error = factor * float((change * scale[:check]).abs().mean())
         except SolverError:  # the tighter solve failed, not the score: the error stays unknown
             check = 0
-    name = trace.__class__.__name__.lower()
+    name = type(trace).__name__
+    probes = noise.probes * len(turns)
     return BitsPerDim(
         value=mean.value,
         stderr=mean.stderr,
@@ -112,56 +120,59 @@ def bits_per_dim(
         solver_error=solver_error,
         checked=check,
         samples=len(batch),
-        dims=float(batch.dims.double().mean()),
+        dims=float(dims.mean()),
         delta=delta,
         draws=draws,
-        trace=f"{noise.probes} probe(s)" if noise.probes else f"{name} trace",
+        trace=f"{name.lower()} trace" if not probes else f"{probes} probe(s)" + f" {name}" * (name != "Hutchinson"),
         solver=str(solver),
         nfe=nfe / (len(batch) * draws),
         per_sample=tuple(bits.tolist()),
         baselines=dict(baselines or {}),
+        probes=probes,
     )
 
 
-@dataclass
-class Noise:
-    """All randomness of a score: sample i's comes from seed base + i, whatever its chunk."""
-
-    base: int
-    delta: float | None
-    draws: int
-    trace: Trace
-    probes: int = 0
-
-    def __call__(self, batch: Batch, samples: range) -> tuple[list[Batch], list[Tensor | None]]:
-        """For each draw, the dequantised samples and their probes."""
-        data: list[list[Batch]] = [[] for _ in range(self.draws)]
-        probes: list[list[Tensor]] = [[] for _ in range(self.draws)]
-        part = batch.select(samples)
-        for number, i in enumerate(samples):
-            generator = torch.Generator().manual_seed(self.base + i)
-            one = part.select([number])
-            for k in range(self.draws):
-                data[k].append(dequantise(one, self.delta, generator))
-                probe = self.trace.draw(one, generator)
-                if probe is not None:
-                    probes[k].append(probe)
-                    self.probes = len(probe)
-        return [Batch.join(d) for d in data], [torch.cat(p, 1) if p else None for p in probes]
+def _turn(
+    flow: Flow,
+    batch: Batch,
+    samples: range,
+    noise: Noise,
+    solver: Solver,
+    chunk: int,
+    turn: int = 0,
+    progress: Callable[[int], Any] | None = None,
+    keep: Keep | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Log-densities (draws, n, K), one per probe, and evaluations (n,), on the CPU in float64."""
+    pieces, calls, before = [], [], turn * len(batch)
+    for first in range(samples.start, samples.stop, chunk):
+        part = range(first, min(first + chunk, samples.stop))
+        make = partial(_chunk, flow, batch, part, noise, solver, turn)
+        found = make() if keep is None else keep(range(before + part.start, before + part.stop), make)
+        pieces.append(found["columns"])
+        calls.append(found["nfe"])
+        noise.probes = int(found["probes"])  # drawn by who made the chunk, which may be an earlier process
+        if progress is not None:
+            progress(len(part))
+    return torch.cat(pieces, 1), torch.cat(calls)
 
 
-def _score(flow: Flow, batch: Batch, samples: range, noise: Noise, solver: Solver) -> tuple[Tensor, Tensor, Tensor]:
-    """log P (n,), its variance from the probes (n,), NaN if unknown, and evaluations (n,), on the CPU in float64."""
-    logs, variances, nfe = [], [], torch.zeros(len(samples))
-    for data, probes in zip(*noise(batch, samples), strict=True):
+def _chunk(flow: Flow, batch: Batch, part: range, noise: Noise, solver: Solver, turn: int) -> dict[str, Tensor]:
+    columns, nfe = [], torch.zeros(len(part))
+    for data, probes in zip(*noise(batch, part, turn), strict=True):
         log_prob, solution = flow.density(data, noise.trace, solver, probes)
-        logs.append(log_prob.cpu())
         assert solution.logdet is not None
-        columns = solution.logdet.shape[1]
-        spread = solution.logdet.var(1) if columns > 1 else torch.full_like(log_prob, math.nan)  # unknown for one
-        variances.append(spread.cpu() / columns)
+        each = solution.logdet - solution.logdet.mean(1, keepdim=True)
+        columns.append((log_prob[:, None] + each).cpu())
         nfe = nfe + solution.nfe.cpu()
-    log_prob, variance = torch.stack(logs), torch.stack(variances)
+    return {"columns": torch.stack(columns), "nfe": nfe, "probes": torch.tensor(noise.probes)}
+
+
+def _pooled(columns: Tensor, dims: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+    """log P (n,) from log-densities (draws, n, K), and its variance from the probes (n,), NaN if unknown."""
+    log_prob, probes = columns.mean(2), columns.shape[2]
+    # One probe has no spread, which is not the same as no error.
+    variance = columns.var(2) / probes if probes > 1 else torch.full_like(log_prob, math.nan)
     # Averaging exp(log p + error) is biased upward by about half the variance of the error, in nats.
     if noise.draws > 1 and noise.probes and not (variance.mean() < 0.25):
         warnings.warn(
@@ -171,8 +182,21 @@ def _score(flow: Flow, batch: Batch, samples: range, noise: Noise, solver: Solve
             stacklevel=3,
         )
     weight = log_prob.softmax(0)
-    total = mixture(logs, batch.select(samples), noise.delta)
-    return total, (weight.square() * variance).sum(0), nfe
+    return mixture(log_prob, dims, noise.delta), (weight.square() * variance).sum(0)
+
+
+def _enough(error: float | None, precision: float | None, probes: int, turns: int, most: int) -> bool:
+    if precision is None or not probes or (error is not None and error <= precision):
+        return True
+    if (turns + 1) * probes <= most:
+        return False
+    warnings.warn(
+        f"bits_per_dim: the probes' standard error is {'unknown' if error is None else f'{error:.2g}'} bits/dim after "
+        f"{turns * probes} probes per sample, precision={precision:g} was asked for; raise most={most}, score more "
+        "samples, or take an exact trace (Exact, or Colours for a local network).",
+        stacklevel=3,
+    )
+    return True
 
 
 def estimate(values: Tensor) -> Estimate:
@@ -181,10 +205,10 @@ def estimate(values: Tensor) -> Estimate:
     return Estimate(float(values.mean()), error)
 
 
-def mixture(logs: list[Tensor], batch: Batch, delta: float | None) -> Tensor:
-    """log (1/K) Σ_k p(x + u_k), with the volume of the bin where delta is given, (B,)."""
-    log_prob = torch.stack(logs).logsumexp(0) - math.log(len(logs))
-    return log_prob if delta is None else log_prob + batch.dims.double().cpu() * math.log(delta)
+def mixture(log_prob: Tensor, dims: Tensor, delta: float | None) -> Tensor:
+    """log (1/K) Σ_k p(x + u_k) from (K, B), with the volume δ^D of the bin where delta is given, (B,)."""
+    mean = log_prob.logsumexp(0) - math.log(len(log_prob))
+    return mean if delta is None else mean + dims * math.log(delta)
 
 
 def _probe_stderr(variance: Tensor, scale: Tensor) -> float | None:
@@ -192,10 +216,12 @@ def _probe_stderr(variance: Tensor, scale: Tensor) -> float | None:
     return None if math.isnan(error) else error
 
 
-def _checked(batch: Batch, draws: int, chunk: int, check: int) -> None:
+def _checked(
+    batch: Batch, dims: Tensor, draws: int, chunk: int, check: int, precision: float | None, most: int
+) -> None:
     if not batch.x.is_floating_point():
         raise ValueError(f"bits_per_dim: the data are {batch.x.dtype}; convert to floats, with delta=1 for integers.")
-    empty = (batch.dims == 0).nonzero().flatten().tolist()
+    empty = (dims == 0).nonzero().flatten().tolist()
     if len(batch) == 0 or empty:
         got = f"sample {empty[0]} without any" if empty else "none"
         raise ValueError(f"bits_per_dim: expected at least one sample, each with at least one value; got {got}.")
@@ -208,4 +234,9 @@ def _checked(batch: Batch, draws: int, chunk: int, check: int) -> None:
     if draws < 1 or chunk < 1 or check < 0:
         raise ValueError(
             f"bits_per_dim: draws and chunk must be at least 1 and check at least 0, got {draws}, {chunk}, {check}."
+        )
+    if (precision is not None and not 0 < precision < math.inf) or most < 1:
+        raise ValueError(
+            f"bits_per_dim: precision must be a positive number of bits/dim and most at least 1, got {precision} and "
+            f"{most}."
         )

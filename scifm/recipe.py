@@ -44,6 +44,8 @@ class Recipe:
         data: train, valid and test splits in the user's units.
         steps: optimiser steps.
         batch_size: samples per step.
+        pool: batches that the coupling pairs together. More than one gives optimal transport more to choose from, at
+            the cost of a longer pairing, which a thread prepares while the steps run.
         learning_rate: AdamW's peak, after `warmup` steps; a cosine takes it to zero at `steps`.
         weight_decay: AdamW's.
         warmup: steps of linear warm-up.
@@ -63,6 +65,7 @@ class Recipe:
     data: Data
     steps: int = 2000
     batch_size: int = 64
+    pool: int = 1
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warmup: int = 100
@@ -107,7 +110,7 @@ class Recipe:
 
 
 _EVERY = ("log_every", "valid_every", "checkpoint_every")
-_COUNTS = ("steps", "batch_size", *_EVERY, "valid_samples", "test_samples", "draws")
+_COUNTS = ("steps", "batch_size", "pool", *_EVERY, "valid_samples", "test_samples", "draws")
 
 
 # -- finding a recipe ----------------------------------------------------------------------------------

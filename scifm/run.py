@@ -36,7 +36,7 @@ from scifm.recipe import RecipeFile, load_recipe, nearest
 if TYPE_CHECKING:
     from scifm.recipe import Recipe
 
-__all__ = ["FORMAT", "Run", "atomic", "check_output", "git_state", "versions", "write_json"]
+__all__ = ["FORMAT", "Run", "atomic", "check_output", "git_state", "locked", "versions", "write_json"]
 
 FORMAT = 1
 _LARGEST = 64 * 2**20  # bytes of data files that are copied into a run
@@ -295,13 +295,7 @@ class Run:
         Raises:
             RuntimeError: where another process holds it.
         """
-        fcntl = _fcntl()
-        with open(self.folder / ".lock", "a") as file:
-            if fcntl:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as error:
-                    raise RuntimeError(f"{self.folder} is being trained by another process.") from error
+        with locked(self.folder / ".lock", f"{self.folder} is being trained by another process."):
             yield
 
     def _locked(self) -> bool:
@@ -334,6 +328,23 @@ def atomic(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Hold a file for this process; the system lets go of it whatever kills the process.
+
+    Raises:
+        RuntimeError: with the message `busy`, where another process holds it.
+    """
+    fcntl = _fcntl()
+    with open(path, "a") as file:
+        if fcntl:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RuntimeError(busy) from error
+        yield
 
 
 def check_output(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a training step does as a function of its number: the samples it sees and its learning rate."""
+"""What a training step does as a function of its number: the samples it sees, its seeds and its learning rate."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from torch import Tensor
 if TYPE_CHECKING:
     from scifm.recipe import Recipe
 
-__all__ = ["draw", "learning_rate"]
+__all__ = ["draw", "learning_rate", "seed_of"]
 
 
 def draw(n: int, size: int, step: int, seed: int) -> Tensor:
     """The samples of a step, (size,): consecutive pieces of one fresh shuffle of 0..n−1 per epoch."""
-    position = torch.arange(step * size, (step + 1) * size)
+    first, last = step * size, (step + 1) * size
     pieces = []
-    for epoch in range(int(position[0]) // n, int(position[-1]) // n + 1):
-        pieces.append(_shuffle(n, seed, epoch)[position[position // n == epoch] % n])
-    return torch.cat(pieces)
+    for epoch in range(first // n, (last - 1) // n + 1):
+        pieces.append(_shuffle(n, seed, epoch)[max(first - epoch * n, 0) : last - epoch * n])
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
 @lru_cache(maxsize=2)
 def _shuffle(n: int, seed: int, epoch: int) -> Tensor:
-    mixed = int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "big")
-    return torch.randperm(n, generator=torch.Generator().manual_seed(mixed))
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed_of(seed, epoch)))
+
+
+def seed_of(seed: int, *what: int | str) -> int:
+    """The seed of one thing of a run: a hash, so that neighbours and other things share no streams."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, (seed, *what))).encode()).digest()[:7], "big")
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:

@@ -1,43 +1,40 @@
 """Training: one loop, readable from top to bottom.
 
 Everything that happens at step s follows from the seed, s and the state in the last checkpoint: which samples are
-drawn is a function of (seed, s), and all noise comes from one generator whose state is saved.  So a run that was killed
-and resumed ends in the same bytes as one that was not, with the same number of threads.  On CUDA the sums of ragged
-sets are atomic, and the last digits may differ.
+drawn, and with which x0 they are paired, is a function of (seed, s), see `scifm.pairs`; times and the noise of the path
+come from one generator whose state is saved.  So a run that was killed and resumed ends in the same bytes as one that
+was not, with the same number of threads.  On CUDA the sums of ragged sets are atomic, and the last digits may differ.
+
+Where torch.distributed is initialised, each process takes its share of every batch, gradients are averaged, and the
+first process writes.  `scifm.step` is what happens within a step.
 """
 
 from __future__ import annotations
 
-import copy
-import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor, distributed
 
 from scifm import checkpoint
-from scifm.batch import Batch
 from scifm.flow import Flow
 from scifm.history import History
 from scifm.interruptions import interruptions
 from scifm.likelihood import bits_per_dim, dequantise
+from scifm.pairs import Pairs
 from scifm.randomness import restore_states, states
 from scifm.run import versions
-from scifm.schedule import draw, learning_rate
+from scifm.schedule import learning_rate, seed_of
 from scifm.solve import Solver, SolverError
+from scifm.step import State, TrainingError, update
 from scifm.trace import Hutchinson
 
 if TYPE_CHECKING:
     from scifm.recipe import Recipe
 
 __all__ = ["TrainingError", "train"]
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says at which step and batch, and what usually cures it."""
 
 
 def train(
@@ -51,6 +48,9 @@ def train(
     progress: bool = True,
 ) -> Flow:
     """Fit the flow of a recipe; checkpoints and metrics go to `folder`.
+
+    Under DDP (torchrun, and `torch.distributed.init_process_group` before this call) every process calls this with the
+    same recipe, weights, folder and seed, and its own device; the recipe's batch is that of all of them together.
 
     Args:
         recipe: flow, data and plain numbers.
@@ -66,30 +66,24 @@ def train(
         TrainingError: where loss or gradient stop being finite.
         KeyboardInterrupt: after an interruption, once the step is finished and saved.
     """
-    flow, data = recipe.flow.to(device), recipe.data
-    flow.train()
-    ema = copy.deepcopy(flow).requires_grad_(False).eval()
-    optimiser = _optimiser(flow, recipe)
-    generator = torch.Generator().manual_seed(seed)
+    state = State.start(recipe, seed, device)
+    rank, world = state.rank, state.world
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)  # for dropout, which knows no other source
-    step = _restore(folder, flow, ema, optimiser, generator, seed) if resume else 0
-    history = History(folder / "metrics.jsonl", tracker, step)
+    if world > 1:
+        distributed.barrier()  # a checkpoint that the first process is still writing is waited for
+    step = _restore(folder, state) if resume else 0
+    if rank:  # times and dropout of its own; the record is kept by the first process
+        torch.manual_seed(seed_of(seed, "dropout", rank, step))
+        state.generator.manual_seed(seed_of(seed, "times", rank, step))
+        tracker, progress = None, False
+    history = History(folder / (f"metrics-{rank}.jsonl" if rank else "metrics.jsonl"), tracker, step)
+    pairs, bar = Pairs(recipe, seed, device, (rank, world)), _bar(recipe.steps, step, progress)
 
-    with interruptions() as interrupted, _bar(recipe.steps, step, progress) as bar:
+    with interruptions() as interrupted, pairs, bar:
         while step < recipe.steps:
-            samples = draw(len(data.train), recipe.batch_size, step, seed)
-            batch = dequantise(data.train.select(samples), data.delta, generator).to(device)
-
-            loss = flow.loss(batch, generator)
-            optimiser.zero_grad(set_to_none=True)
-            loss.mean().backward()
-            norm = torch.nn.utils.clip_grad_norm_(flow.parameters(), recipe.clip)
-            _check(loss, norm, samples, batch, step)
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(step, recipe)
-            optimiser.step()
-            _average(ema, flow, recipe.ema, step)
+            batch, x0 = pairs.at(step)
+            loss, norm = update(state, recipe, step, batch, x0)
             step += 1
 
             last = step == recipe.steps or interrupted.is_set()
@@ -99,57 +93,13 @@ def train(
                 row = history.write(step, {"train/learning_rate": learning_rate(step - 1, recipe)})
                 bar.set_postfix(loss=f"{row['train/loss']:.4f}")
             if step % recipe.valid_every == 0 or step == recipe.steps:
-                row = history.write(step, _validate(ema, recipe, device))
+                row = history.write(step, _validate(state.ema, recipe, device))
                 bar.write(_line(step, row))
-            if step % recipe.checkpoint_every == 0 or last:
-                _save(folder, step, flow, ema, optimiser, generator, seed)
+            if not rank and (step % recipe.checkpoint_every == 0 or last):
+                _save(folder, step, state)
             if last and step < recipe.steps:
                 raise KeyboardInterrupt
-    return ema
-
-
-def _optimiser(flow: Flow, recipe: Recipe) -> torch.optim.AdamW:
-    parameters = [p for p in flow.velocity.parameters() if p.requires_grad]
-    if not parameters:
-        raise TrainingError("train: the flow has no parameters to train; its velocity must be a network.")
-    for name, part in (("prior", flow.prior), ("transform", flow.transform)):
-        if any(p.requires_grad for p in part.parameters()):
-            raise TrainingError(
-                f"train: the {name} has parameters that ask for gradients, and the flow-matching loss would collapse "
-                "them (a narrow prior is easy to flow from); keep its numbers as buffers and set them in fit."
-            )
-    settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-    try:
-        return torch.optim.AdamW(parameters, fused=True, **settings)
-    except RuntimeError:  # this device or dtype has no fused kernel
-        return torch.optim.AdamW(parameters, **settings)
-
-
-@torch.no_grad()
-def _average(ema: Flow, flow: Flow, decay: float, step: int) -> None:
-    """Move the averaged weights; the average is short at first, or it would remember the initial weights."""
-    average = get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))
-    average(list(ema.parameters()), [p.detach() for p in flow.parameters()], torch.tensor(step))
-    for mean, now in zip(ema.buffers(), flow.buffers(), strict=True):  # running statistics, not weights
-        mean.copy_(now)
-
-
-def _check(loss: Tensor, norm: Tensor, samples: Tensor, batch: Batch, step: int) -> None:
-    """Stop before a bad step reaches the weights."""
-    if bool(loss.isfinite().all()) and math.isfinite(float(norm)):
-        return
-    bad_data = batch.total((~batch.x.isfinite()).double()) > 0
-    bad_loss = ~loss.detach().isfinite()
-    who = samples[(bad_data | bad_loss).cpu()].tolist()
-    if bad_data.any():
-        cure = "These samples hold NaN or infinity: fill or drop them."
-    else:
-        cure = "The data are finite, so the network diverged: lower learning_rate, or raise warmup."
-    raise TrainingError(
-        f"train: loss {float(loss.detach().mean()):.4g}, gradient norm {float(norm):.4g} at step {step + 1}, in the "
-        f"batch of training samples {samples[:6].tolist()}{'...' if len(samples) > 6 else ''}; "
-        f"not finite for {who[:6] or 'the gradient only'}. {cure} The last checkpoint is untouched."
-    )
+    return state.ema
 
 
 @torch.no_grad()
@@ -172,50 +122,42 @@ def _validate(ema: Flow, recipe: Recipe, device: str) -> dict[str, float]:
     return row | {"valid/bits_per_dim": score.value, "valid/bits_per_dim_stderr": score.stderr}
 
 
-def _save(
-    folder: Path,
-    step: int,
-    flow: Flow,
-    ema: Flow,
-    optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
-    seed: int,
-) -> None:
-    packed, meta = checkpoint.pack(optimiser)
-    tensors = {f"model.{k}": v for k, v in flow.state_dict().items()}
-    tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
+def _save(folder: Path, step: int, state: State) -> None:
+    packed, meta = checkpoint.pack(state.optimiser)
+    tensors = {f"model.{k}": v for k, v in state.flow.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}
     tensors |= {f"optimiser.{k}": v for k, v in packed.items()}
-    random, plain = states(generator)
+    random, plain = states(state.generator)
     tensors |= {f"rng.{k}": v for k, v in random.items()}
     recipe = folder / "recipe.py"
     about = {
         "optimiser": meta,
         "rng": plain,
-        "seed": seed,  # with the step it fixes the position in the data
+        "seed": state.seed,  # with the step it fixes the position in the data
         "versions": versions(),
         "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else None,
     }
     checkpoint.save(folder / "checkpoints", step, tensors, about)
 
 
-def _restore(
-    folder: Path, flow: Flow, ema: Flow, optimiser: torch.optim.Optimizer, generator: torch.Generator, seed: int
-) -> int:
+def _restore(folder: Path, state: State) -> int:
     tensors, meta, step = checkpoint.load(folder / "checkpoints")
 
     def part(name: str) -> dict[str, Tensor]:
         return {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(name + ".")}
 
-    if meta["seed"] != seed:
-        raise TrainingError(f"train: the checkpoint is of seed {meta['seed']}, not {seed}; resume with that seed.")
+    if meta["seed"] != state.seed:
+        raise TrainingError(
+            f"train: the checkpoint is of seed {meta['seed']}, not {state.seed}; resume with that seed."
+        )
     now = versions()
     changed = [f"{k} {v} -> {now.get(k)}" for k, v in meta["versions"].items() if now.get(k) != v]
     if changed:
         warnings.warn(f"resumed with other versions ({', '.join(changed)}): expect other last digits", stacklevel=3)
-    flow.load_state_dict(part("model"))
-    ema.load_state_dict(part("ema"))
-    checkpoint.unpack(optimiser, part("optimiser"), meta["optimiser"])
-    restore_states(generator, part("rng"), meta["rng"])
+    state.flow.load_state_dict(part("model"))
+    state.ema.load_state_dict(part("ema"))
+    checkpoint.unpack(state.optimiser, part("optimiser"), meta["optimiser"])
+    restore_states(state.generator, part("rng"), meta["rng"])
     return step
 
 

@@ -1,33 +1,50 @@
 """What the command line does with a run: draw samples, score, report.  Each works from the run's folder alone.
 
-Sample k is drawn from a seed of its own, made from (seed, k), and integrated with its own steps.  So the k-th sample
-is the same whether 10 or 10,000 are drawn, alone or in chunks (to rounding: batched matrix products add in another
-order).
+Sample k is drawn from a seed of its own, made from (seed, k), which gives its draw of the prior, then its probes or the
+noise of its stochastic equation; and it is integrated with its own steps.  So the k-th sample is the same whether 10 or
+10,000 are drawn, alone or in chunks (to rounding: batched matrix products add in another order).
 """
 
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from scifm import __version__
 from scifm.batch import Batch
-from scifm.run import atomic, check_output, write_json
+from scifm.parts import Keep, made
+from scifm.run import write_json
+from scifm.samples import Drawn, output, refuse_existing, write_chunks, write_samples
+from scifm.sde import Stochastic
 from scifm.solve import Solver
 
 if TYPE_CHECKING:
-    from scifm.data import Data
+    from scifm.flow import Flow
     from scifm.likelihood import BitsPerDim
     from scifm.recipe import Recipe
     from scifm.trace import Trace
 
-__all__ = ["draw", "evenly", "output", "refuse_existing", "score", "seed_of", "write_samples", "write_score"]
+__all__ = [
+    "Drawn",
+    "chunks",
+    "draw",
+    "evenly",
+    "held_out",
+    "output",
+    "refuse_existing",
+    "score",
+    "seed_of",
+    "write_chunks",
+    "write_samples",
+    "write_score",
+]
 
 
 def seed_of(seed: int, number: int) -> int:
@@ -42,95 +59,133 @@ def evenly(batch: Batch, count: int) -> Batch:
     return batch.select(torch.linspace(0, len(batch) - 1, count).round().long())
 
 
+# -- sampling --------------------------------------------------------------------------------------------
+
+
 def draw(
     recipe: Recipe,
     number: int,
     *,
     seed: int = 0,
-    solver: Solver = Solver(),
+    solver: Solver | Stochastic = Solver(),
     chunk: int = 64,
     device: str = "cpu",
     progress: Callable[[int], Any] | None = None,
 ) -> Batch:
-    """Draw samples in the user's units, on the CPU.
+    """Draw samples in the user's units, on the CPU, all in memory.  `chunks` has the arguments, and log-densities."""
+    found = chunks(recipe, number, seed=seed, solver=solver, chunk=chunk, device=device, progress=progress)
+    return Batch.join([d.batch for d in found])
+
+
+def chunks(
+    recipe: Recipe,
+    number: int,
+    *,
+    seed: int = 0,
+    solver: Solver | Stochastic = Solver(),
+    trace: Trace | None = None,
+    chunk: int = 64,
+    device: str = "cpu",
+    keep: Keep = made,
+    progress: Callable[[int], Any] | None = None,
+) -> Iterator[Drawn]:
+    """Draw samples in the user's units, on the CPU, chunk by chunk; none is held once the next is asked for.
 
     Conditions and, for ragged data, sizes are those of the test split, in its order and over again.
 
     Args:
         number: how many, at least 1.
         seed: together with its number it decides a sample.
+        solver: how to integrate; a `Stochastic` has no log-density.
+        trace: divergence estimator: samples come with their log-density.  None for samples alone.
         chunk: samples that travel together; bounds the memory, does not change a sample.
+        keep: a `scifm.parts.Parts`, with which a job goes on that was cut off.
         progress: called with the number of samples done after each chunk.
+
+    Raises:
+        ValueError: for settings out of range, at the call.
     """
     if number < 1 or chunk < 1:
         raise ValueError(f"sample: the number of samples and the chunk must be at least 1, got {number}, {chunk}.")
-    recipe.flow.to(device).eval()
-    test, done = recipe.data.test, []
-    for first in range(0, number, chunk):
-        wanted = range(first, min(first + chunk, number))
-        like = test.select([k % len(test) for k in wanted]).to(device)
-        draws = []
-        for i, k in enumerate(wanted):
-            generator = torch.Generator().manual_seed(seed_of(seed, k))
-            draws.append(recipe.flow.prior.sample(like.select([i]), generator))
-        done.append(recipe.flow.sample(like, solver=solver, x0=torch.cat(draws)).to("cpu"))
+    if trace is not None and isinstance(solver, Stochastic):
+        raise ValueError(
+            "sample: a stochastic equation has no log-density; leave one of them out, or score the samples' flow."
+        )
+    if trace is not None and isinstance(solver, Solver) and solver.steps == 1:
+        raise ValueError("sample: a single step gives no usable log-density; take more steps, or an adaptive method.")
+    flow, test = recipe.flow.to(device).eval(), recipe.data.test
+    wanted = (range(first, min(first + chunk, number)) for first in range(0, number, chunk))
+    return _chunks(flow, test, wanted, partial(_make, flow, seed, solver, trace, device), keep, progress)
+
+
+def _chunks(
+    flow: Flow,
+    test: Batch,
+    wanted: Iterator[range],
+    make: Callable[[range, Batch], dict[str, Tensor]],
+    keep: Keep,
+    progress: Callable[[int], Any] | None,
+) -> Iterator[Drawn]:
+    for samples in wanted:
+        like = test.select([k % len(test) for k in samples])
+        drawn = _drawn(like, keep(samples, partial(make, samples, like)))
         if progress is not None:
-            progress(len(wanted))
-    return Batch.join(done)
+            progress(len(samples))
+        yield drawn
+        del drawn  # a generator that waits would hold it while the next is made
 
 
-def output(path: Path, data: Data, overwrite: bool = False) -> Path:
-    """Where samples go: the path, with the right suffix if it has none.
-
-    Raises:
-        FileExistsError: where the file exists and is not to be overwritten.
-        ValueError: for a suffix that these data cannot be written to, or a place that cannot be.
-    """
-    wanted = [".nc", ".npz"] if data.export is not None else [".npz"]
-    if not path.suffix:
-        path = path.with_suffix(wanted[0])
-    if path.suffix not in wanted:
-        raise ValueError(f"samples of {data.name} are written to {' or '.join(wanted)} files, got {path.name!r}.")
-    refuse_existing(path, overwrite)
-    return path
+def _drawn(like: Batch, found: dict[str, Tensor]) -> Drawn:
+    return Drawn(like.replace(found["x"]), found.get("log_prob"), found.get("stderr"), int(found["probes"]))
 
 
-def write_samples(batch: Batch, data: Data, path: Path, about: Mapping[str, Any], overwrite: bool = False) -> Path:
-    """Write samples as netCDF where the data set exports them to xarray, else as .npz without pickles.
+def _make(
+    flow: Flow, seed: int, solver: Solver | Stochastic, trace: Trace | None, device: str, samples: range, like: Batch
+) -> dict[str, Tensor]:
+    """The numbers of one chunk, by name, on the CPU; conditions and sizes are those of `like`."""
+    like = like.to(device)
+    alone = [like.select([i]) for i in range(len(like))]
+    generators = [torch.Generator().manual_seed(seed_of(seed, k)) for k in samples]
+
+    def noise() -> Tensor:
+        return torch.cat([flow.prior.sample(one, g) for one, g in zip(alone, generators, strict=True)])
+
+    x0 = noise()
+    if isinstance(solver, Stochastic):
+        return _found(flow.sample(like, solver=solver, x0=x0, noise=noise))
+    if trace is None:
+        return _found(flow.sample(like, solver=solver, x0=x0))
+    drawn = [trace.draw(one, g) for one, g in zip(alone, generators, strict=True)]
+    parts = [p for p in drawn if p is not None]
+    probes = torch.cat(parts, 1) if parts else None
+    batch, log_prob, solution = flow.sample_and_log_prob(like, solver=solver, trace=trace, x0=x0, probes=probes)
+    assert solution.logdet is not None
+    columns = solution.logdet.shape[1]
+    found = _found(batch, 0 if probes is None else len(probes)) | {"log_prob": log_prob.cpu()}
+    return found if columns == 1 else found | {"stderr": solution.logdet.std(1).cpu() / math.sqrt(columns)}
+
+
+def _found(batch: Batch, probes: int = 0) -> dict[str, Tensor]:
+    return {"x": batch.x.cpu(), "probes": torch.tensor(probes)}
+
+
+# -- scoring ---------------------------------------------------------------------------------------------
+
+
+def held_out(recipe: Recipe, split: str = "test", samples: int | None = None) -> Batch:
+    """The samples that `score` scores.
 
     Args:
-        path: see `output`, which also says what is raised; .npz is possible for all data.
-        about: seed, run and the like; goes into the file.
+        split: "test", "valid" or "train".
+        samples: how many, evenly spaced over the split; the recipe's `test_samples` if None.
     """
-    path = output(path, data, overwrite)
-    if path.suffix == ".nc" and data.export is not None:
-        dataset = data.export(batch)
-        line = f"{time.strftime('%Y-%m-%d %H:%M:%S%z')}: scifm {__version__} sample"
-        dataset.attrs["history"] = f"{line}\n{dataset.attrs.get('history', '')}".strip()
-        dataset.attrs |= {f"scifm_{k}": v for k, v in about.items() if isinstance(v, str | int | float)}
-        with atomic(path) as temporary:
-            dataset.to_netcdf(temporary, engine="h5netcdf")
-        return path
-    arrays = {"x": batch.x.numpy(), "count": batch.counts.numpy()}
-    for kind, group in (("context", batch.context), ("nodes", batch.nodes), ("edges", batch.edges)):
-        arrays |= {f"{kind}.{k}": v.numpy() for k, v in group.items()}
-    if batch.edge_index is not None:
-        arrays["edge_index"] = batch.edge_index.numpy()
-    arrays["about"] = np.array([f"{k}={v}" for k, v in about.items()])
-    with atomic(path) as temporary:
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-    return path
-
-
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise where a file cannot be written, or exists and was not given up: before the work.
-
-    Raises:
-        FileExistsError, ValueError: the message names the path.
-    """
-    check_output(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; give --overwrite to replace it, or another --output.")
+    splits = {"test": recipe.data.test, "valid": recipe.data.valid, "train": recipe.data.train}
+    if split not in splits:
+        raise ValueError(f"score: split must be one of {', '.join(splits)}, got {split!r}.")
+    count = recipe.test_samples if samples is None else samples
+    if count < 1:
+        raise ValueError(f"score: expected at least one sample, got {count}.")
+    return evenly(splits[split], count)
 
 
 def score(
@@ -144,35 +199,30 @@ def score(
     seed: int = 0,
     chunk: int = 64,
     device: str = "cpu",
+    keep: Keep = made,
     progress: Callable[[int], Any] | None = None,
 ) -> BitsPerDim:
     """Bits per dimension of a split, beside its Gaussian baselines on the same samples.
 
     Args:
-        split: "test", "valid" or "train".
-        samples: how many, evenly spaced over the split; the recipe's `test_samples` if None.
+        split, samples: as for `held_out`.
         draws: dequantisation samples; the recipe's if None.
         trace, solver, chunk, progress: as for `scifm.likelihood.bits_per_dim`.
         seed: of dequantisation and probes.
+        keep: a `scifm.parts.Parts`, with which a score goes on that was cut off.
     """
     from scifm.baselines import baselines
     from scifm.likelihood import bits_per_dim
 
     data, flow = recipe.data, recipe.flow.to(device).eval()
-    splits = {"test": data.test, "valid": data.valid, "train": data.train}
-    if split not in splits:
-        raise ValueError(f"score: split must be one of {', '.join(splits)}, got {split!r}.")
-    count = recipe.test_samples if samples is None else samples
-    if count < 1:
-        raise ValueError(f"score: expected at least one sample, got {count}.")
-    test, draws = evenly(splits[split], count).to(device), recipe.draws if draws is None else draws
+    test, draws = held_out(recipe, split, samples).to(device), recipe.draws if draws is None else draws
     beside = baselines(
         flow, data.train.to(device), test, delta=data.delta, draws=draws,
         generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     return bits_per_dim(
         flow, test, delta=data.delta, draws=draws, trace=trace, solver=solver, chunk=chunk,
-        generator=torch.Generator().manual_seed(seed), baselines=beside, progress=progress,
+        generator=torch.Generator().manual_seed(seed), baselines=beside, progress=progress, keep=keep,
     )  # fmt: skip
 
 

@@ -458,6 +458,9 @@ class Centred(Prior):
     def dims(self, like):
         return (like.dims - 1).clamp(min=0)
 
+    def project(self, x, like):
+        return self._centre(x, like)
+
     def _centre(self, x, like):
         return x - like.spread(like.total(x) / like.dims.clamp(min=1))
 

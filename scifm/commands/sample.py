@@ -1,12 +1,21 @@
-"""`scifm sample RUN`: draw samples from a trained run."""
+"""`scifm sample RUN`: draw samples from a trained run, with their log-density if asked for."""
 
 from __future__ import annotations
 
+import argparse
+from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from scifm.commands.words import bar, flow_flags, machine, positive, run_parser, solver_of
+from scifm.commands.resumable import carry_out, chunked, settings_of
+from scifm.commands.words import Parser, flow_flags, machine, positive, run_parser, solver_of, trace_flags, trace_of
 from scifm.run import Run
+
+if TYPE_CHECKING:
+    from scifm.sde import Stochastic
+    from scifm.solve import Solver
 
 __all__ = ["command"]
 
@@ -16,28 +25,63 @@ def command(words: Sequence[str]) -> int:
     parser = run_parser("sample", "Draw samples from a trained run, with the conditions of its test split.")
     parser.add_argument("-n", "--number", type=positive, default=64, metavar="INT", help="how many (default 64)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=".nc or .npz (default in the run's folder)")
+    parser.add_argument("--log-prob", action="store_true", help="with the log-density of each sample, in nats")
+    trace_flags(parser)
+    parser.add_argument("--stochastic", type=positive, metavar="STEPS", help="sample the stochastic equation instead")
     flow_flags(parser)
     found = parser.understand(words)
+    _agree(parser, found)
     run = Run.open(found.run)
     seed = run.record["seed"] if found.seed is None else found.seed
     device, _ = machine(found.device, found.threads)
-    solver = solver_of(found)
+    solver = _solver_of(found)
+    from scifm import trace as traces
     from scifm import verbs
 
     recipe, step = run.restore(found.weights, device)
+    data, trace = recipe.data, None
+    if found.log_prob:
+        trace = trace_of(found) or traces.default(data.test)
     when = "" if run.record["status"] == "finished" else f"step-{step}-"
     output = found.output or run.folder / f"samples-{when}{found.number}-seed-{seed}"
-    output = verbs.output(output.expanduser(), recipe.data, found.overwrite)  # complain before the work, not after it
-    with bar("sample", found.number) as shown:
-        batch = verbs.draw(
-            recipe,
-            found.number,
-            seed=seed,
-            solver=solver,
-            chunk=found.chunk,
-            device=device,
-            progress=shown.update,
-        )
+    output = verbs.output(output.expanduser(), data, found.overwrite)  # complain before the work, not after it
+    decide = {"number": found.number, "seed": seed, "step": step, "solver": repr(solver), "log-density": repr(trace)}
+    settings = settings_of(run, recipe, data.test, found, {**decide, "device": device})
     about = {"run": run.folder.name, "seed": seed, "step": step, "weights": found.weights, "solver": str(solver)}
-    print(verbs.write_samples(batch, recipe.data, output, about, found.overwrite))
-    return 0
+    if trace is not None:
+        about["trace"] = type(trace).__name__.lower()
+    with chunked(output, settings, found.number, found.overwrite) as parts:
+        chunks = partial(
+            verbs.chunks, recipe, found.number, seed=seed, solver=solver, trace=trace, chunk=found.chunk,
+            device=device, keep=parts,
+        )  # fmt: skip
+        status = carry_out(
+            "sample", words, parts, found.number,
+            lambda progress: deque(chunks(progress=progress), maxlen=0),  # each goes to the disk, none is kept here
+            lambda _: print(verbs.write_chunks(chunks, data, output, about, found.overwrite)),
+        )  # fmt: skip
+        if status == 0:
+            parts.remove()
+    return status
+
+
+def _agree(parser: Parser, found: argparse.Namespace) -> None:
+    """Refuse flags that would do nothing beside each other."""
+    if not found.log_prob and (found.exact or found.probes):
+        parser.error("--exact and --probes are for the log-density; give --log-prob too.")
+    if found.stochastic is None:
+        return
+    if found.log_prob:
+        parser.error("--stochastic has no log-density: leave --log-prob out.")
+    if found.steps or found.rtol or found.atol:
+        parser.error("--stochastic takes its number of steps itself; leave out --steps, --rtol and --atol.")
+    if found.method not in (None, "euler", "heun"):
+        parser.error(f"--stochastic goes with --method euler or heun, got {found.method!r}.")
+
+
+def _solver_of(found: argparse.Namespace) -> Solver | Stochastic:
+    if found.stochastic is None:
+        return solver_of(found)
+    from scifm.sde import Stochastic
+
+    return Stochastic(found.method or "heun", found.stochastic)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from scifm.commands.words import bar, flow_flags, machine, positive, run_parser, solver_of
+from scifm.commands.resumable import carry_out, chunked, settings_of
+from scifm.commands.words import flow_flags, machine, positive, run_parser, solver_of, trace_flags, trace_of
 from scifm.run import Run
+
+if TYPE_CHECKING:
+    from scifm.bits import BitsPerDim
 
 __all__ = ["command"]
 
@@ -17,9 +23,7 @@ def command(words: Sequence[str]) -> int:
     parser.add_argument("--split", choices=("test", "valid", "train"), default="test", help="default test")
     parser.add_argument("-n", "--samples", type=positive, metavar="INT", help="how many (default: the recipe's)")
     parser.add_argument("--draws", type=positive, metavar="INT", help="dequantisation draws (default: the recipe's)")
-    trace = parser.add_mutually_exclusive_group()
-    trace.add_argument("--probes", type=positive, metavar="INT", help="Hutchinson probes")
-    trace.add_argument("--exact", action="store_true", help="exact trace")
+    trace_flags(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="JSON file (default in the run's folder)")
     flow_flags(parser)
     found = parser.understand(words)
@@ -27,21 +31,29 @@ def command(words: Sequence[str]) -> int:
     device, _ = machine(found.device, found.threads)
     solver = solver_of(found)
     from scifm import verbs
-    from scifm.trace import Exact, Hutchinson
 
     recipe, step = run.restore(found.weights, device)
     whole = run.record["status"] == "finished"  # score.json is that of the whole training
     output = found.output or run.folder / ("score.json" if whole else f"score-step-{step}.json")
     output = output.expanduser()
     verbs.refuse_existing(output, found.overwrite)  # complain before the work, not after it
-    seed = run.record["seed"] if found.seed is None else found.seed
-    with bar("score", found.samples or recipe.test_samples) as shown:
-        result = verbs.score(
-            recipe, split=found.split, samples=found.samples, draws=found.draws,
-            trace=Exact() if found.exact else Hutchinson(found.probes) if found.probes else None,
-            solver=solver, seed=seed, chunk=found.chunk, device=device, progress=shown.update,
-        )  # fmt: skip
+    seed, trace = run.record["seed"] if found.seed is None else found.seed, trace_of(found)
+    draws = recipe.draws if found.draws is None else found.draws
+    scored = verbs.held_out(recipe, found.split, found.samples)
     about = {"split": found.split, "seed": seed, "step": step, "weights": found.weights}
-    verbs.write_score(output, result, found.overwrite, **about)
-    print(str(result).replace(" | ", "\n  "))
-    return 0
+    decide = {"split": found.split, "samples": len(scored), "draws": draws, "trace": repr(trace), "seed": seed}
+    decide |= {"step": step, "solver": repr(solver), "device": device, "delta": recipe.data.delta}
+
+    def finish(result: BitsPerDim) -> None:
+        verbs.write_score(output, result, found.overwrite, **about)
+        print(str(result).replace(" | ", "\n  "))
+
+    with chunked(output, settings_of(run, recipe, scored, found, decide), len(scored), found.overwrite) as parts:
+        score = partial(
+            verbs.score, recipe, split=found.split, samples=found.samples, draws=draws, trace=trace, solver=solver,
+            seed=seed, chunk=found.chunk, device=device, keep=parts,
+        )  # fmt: skip
+        status = carry_out("score", words, parts, len(scored), lambda progress: score(progress=progress), finish)
+        if status == 0:
+            parts.remove()
+    return status

@@ -14,6 +14,7 @@ from scifm.recipe import nearest
 
 if TYPE_CHECKING:
     from scifm.solve import Solver
+    from scifm.trace import Trace
 
 __all__ = [
     "Parser",
@@ -27,6 +28,8 @@ __all__ = [
     "run_parser",
     "solver_of",
     "tolerance",
+    "trace_flags",
+    "trace_of",
     "whole",
 ]
 
@@ -92,12 +95,17 @@ def flow_flags(parser: Parser) -> None:
     parser.add_argument("--seed", type=whole, metavar="INT", help="default: the run's")
     parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="averaged or last (default ema)")
     parser.add_argument("--chunk", type=positive, default=64, metavar="INT", help="samples at a time (default 64)")
-    parser.add_argument(
-        "--method", default="dopri5", metavar="NAME", help="dopri5, tsit5, rk4, heun, ... (default dopri5)"
-    )
+    parser.add_argument("--method", metavar="NAME", help="bosh5, dopri5, tsit5, rk4, ... (default bosh5)")
     parser.add_argument("--steps", type=positive, metavar="INT", help="fixed steps; without it they adapt")
-    parser.add_argument("--rtol", type=tolerance, default=1e-5, metavar="FLOAT", help="default 1e-5")
-    parser.add_argument("--atol", type=tolerance, default=1e-5, metavar="FLOAT", help="default 1e-5")
+    parser.add_argument("--rtol", type=tolerance, metavar="FLOAT", help="default 1e-5")
+    parser.add_argument("--atol", type=tolerance, metavar="FLOAT", help="default 1e-5")
+
+
+def trace_flags(parser: Parser) -> None:
+    """Declare --probes and --exact, of which `trace_of` makes a divergence estimator."""
+    trace = parser.add_mutually_exclusive_group()
+    trace.add_argument("--probes", type=positive, metavar="INT", help="Hutchinson probes")
+    trace.add_argument("--exact", action="store_true", help="exact trace")
 
 
 def whole(text: str) -> int:
@@ -161,9 +169,17 @@ def solver_of(found: argparse.Namespace) -> Solver:
     """The solver that the words of `flow_flags` ask for; an unknown method is named with its nearest neighbour."""
     from scifm.solve import METHODS, Solver
 
-    if found.method not in METHODS:
-        raise WrongUse(f"no method {found.method!r}.{nearest(found.method, METHODS)}")
-    return Solver(found.method, found.rtol, found.atol, found.steps)
+    method = found.method or "bosh5"
+    if method not in METHODS:
+        raise WrongUse(f"no method {method!r}.{nearest(method, METHODS)}")
+    return Solver(method, found.rtol or 1e-5, found.atol or 1e-5, found.steps)
+
+
+def trace_of(found: argparse.Namespace) -> Trace | None:
+    """The divergence estimator that the words of `trace_flags` ask for; None leaves it to the data."""
+    from scifm.trace import Exact, Hutchinson
+
+    return Exact() if found.exact else Hutchinson(found.probes) if found.probes else None
 
 
 def bar(what: str, total: int) -> Any:

@@ -12,8 +12,21 @@ from scifm.couplings.assignment import assign
 from scifm.couplings.conditional import ConditionalTransport
 from scifm.couplings.independent import independent
 from scifm.couplings.optimal_transport import OptimalTransport
+from scifm.couplings.paired import Paired, read_pairs, reflow, write_pairs
 from scifm.couplings.partial import Partial
 from scifm.couplings.sinkhorn import Sinkhorn
 from scifm.couplings.unbalanced import Unbalanced
 
-__all__ = ["ConditionalTransport", "OptimalTransport", "Partial", "Sinkhorn", "Unbalanced", "assign", "independent"]
+__all__ = [
+    "ConditionalTransport",
+    "OptimalTransport",
+    "Paired",
+    "Partial",
+    "Sinkhorn",
+    "Unbalanced",
+    "assign",
+    "independent",
+    "read_pairs",
+    "reflow",
+    "write_pairs",
+]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from scifm.data import fetch, grids, toys, transforms
     from scifm.data.catalogue import load_dataset
     from scifm.data.source import Data
-    from scifm.data.toys import checkerboard, eight_gaussians, moons, rings
+    from scifm.data.toys import checkerboard, eight_gaussians, moons, rings, scurve
 
 __all__ = [
     "Data",
@@ -20,6 +20,7 @@ __all__ = [
     "load_dataset",
     "moons",
     "rings",
+    "scurve",
     "toys",
     "transforms",
 ]
@@ -31,6 +32,7 @@ _HOME = {
     "eight_gaussians": "toys",
     "moons": "toys",
     "rings": "toys",
+    "scurve": "toys",
 }
 
 

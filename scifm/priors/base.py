@@ -2,6 +2,9 @@
 
 A subclass defines `sample` and `log_prob`, which must agree: `scifm.testing.check_prior` tells whether they do.
 Everything else has a default that follows from these two.
+
+A density may live on a linear subspace, the same for all samples of one layout: sets whose centre is at the origin,
+fields that vanish on land.  Then `dims` is its dimension and `project` the orthogonal projection onto it.
 """
 
 from __future__ import annotations
@@ -27,11 +30,15 @@ class Prior(nn.Module, ABC):
         metric: the coordinates in which a flow on this prior learns unless told otherwise: "plain", the data's
             own, or "prior", whitened by the prior.  For informed priors this decides the likelihood.
         symmetries: transformations that leave the density unchanged, e.g. {"permutation", "rotation"}.
+        gaussian: whether the log-density is known to be quadratic in x, so that the score is affine.
+        has_density: whether `log_prob` and `score` exist; without them a flow can be trained and sampled, not scored.
+        conditional: names in `context` (or `nodes`) on which the law depends.
     """
 
     metric: Literal["plain", "prior"] = "plain"
     symmetries: frozenset[str] = frozenset()
     gaussian: bool = False
+    has_density: bool = True
     conditional: tuple[str, ...] = ()
 
     @abstractmethod
@@ -55,15 +62,23 @@ class Prior(nn.Module, ABC):
         return like.dims
 
     def project(self, x: Tensor, like: Batch) -> Tensor:
-        """Orthogonal projection onto the subspace on which the density lives; x itself where that is all of space."""
+        """Orthogonal projection onto the linear subspace on which the density lives: x itself where that is all.
+
+        Its rank is `dims`.  Samples and scores lie in the subspace, and velocities and probes must be projected.
+        """
         return x
+
+    @property
+    def whitens(self) -> bool:
+        """Whether `whiten` and `colour` are there: a flow may learn in the metric "prior"."""
+        return type(self).whiten is not Prior.whiten
 
     def fit(self, batch: Batch) -> Prior:
         """Set the parameters from data in model units; returns self."""
         raise NotImplementedError(f"{type(self).__name__} has nothing to fit: give its parameters when you make it.")
 
     def whiten(self, x: Tensor, like: Batch) -> Tensor:
-        """Affine map to coordinates in which the prior is standard normal."""
+        """Affine map to coordinates in which the prior is standard normal, on the subspace where it lives on one."""
         raise NotImplementedError(f'{type(self).__name__} does not whiten: use Objective(metric="plain").')
 
     def colour(self, z: Tensor, like: Batch) -> Tensor:

@@ -92,7 +92,8 @@ class FullGaussian(Prior):
         variance, modes = torch.linalg.eigh(covariance)
         if not (variance > variance[-1] * 1e-14).all():
             raise ValueError(_NOT_DEFINITE)
-        self.variance, self.modes = variance.to(self.mean), modes.to(self.mean)
+        # Laid out as a checkpoint will hold it, so that one read back gives the same bytes.
+        self.variance, self.modes = variance.to(self.mean), modes.contiguous().to(self.mean)
 
     def _parts(self, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         mean = x.mean(0)

@@ -6,6 +6,7 @@ log p(x) = Σ_i [ -½ ((x_i - m_i)/s_i)² - log s_i - ½ log 2π ]
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class Gaussian(Prior):
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float64))
         if not (self.mean.isfinite().all() and self.std.isfinite().all() and (self.std > 0).all()):
             raise ValueError(f"Gaussian: mean must be finite and std positive, got mean={mean}, std={std}.")
-        self.symmetries = frozenset({"permutation"}) if self.mean.ndim == self.std.ndim == 0 else frozenset()
+        self._alike()
 
     def sample(self, like: Batch, generator: torch.Generator | None = None) -> Tensor:
         return self.colour(like.randn(generator), like)
@@ -84,4 +85,17 @@ class Gaussian(Prior):
         self.std = x.std(axes, correction=0, keepdim=True)[0] if self.per != "all" else x.std(correction=0)
         if not (self.std > 0).all():
             raise ValueError("Gaussian.fit: some values never vary; drop them, or fit with a coarser per=.")
+        self._alike()
         return self
+
+    def _alike(self) -> None:
+        self.symmetries = frozenset({"permutation"}) if self.mean.ndim == self.std.ndim == 0 else frozenset()
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
+        # One that has not seen data yet takes over the shapes of the saved mean and std.
+        for name, buffer in list(self.named_buffers(recurse=False)):
+            saved = state_dict.get(prefix + name)
+            if saved is not None and saved.shape != buffer.shape:
+                setattr(self, name, buffer.new_empty(saved.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._alike()

@@ -109,7 +109,7 @@ def _integrates(
 
 
 def whitening(prior: Prior) -> bool:
-    return prior.metric == "prior" or type(prior).whiten is not Prior.whiten
+    return prior.metric == "prior" or prior.whitens
 
 
 def _frame(rows: Tensor, dims: int, generator: torch.Generator) -> _Frame:

@@ -31,6 +31,9 @@ def check_prior(prior: Prior, like: Batch, samples: int = 4096, seed: int = 0) -
     """
     if not bool((like.dims > 0).any()):
         raise ValueError("check_prior: like must hold at least one sample that has values.")
+    _conditions(prior, like)
+    if not bool((prior.dims(like) > 0).any()):
+        raise ValueError("check_prior: like must hold at least one sample in which the prior has a degree of freedom.")
     x = prior.sample(like, fresh(seed))
     same_form("Prior.sample", x, like.x)
     seeded("Prior.sample", lambda g: prior.sample(like, g), seed)
@@ -44,34 +47,81 @@ def check_prior(prior: Prior, like: Batch, samples: int = 4096, seed: int = 0) -
     say(log_prob.dtype == x.dtype, f"Prior.log_prob returns {log_prob.dtype} for {x.dtype} samples.")
     dims, most = prior.dims(like), like.dims
     say(
-        dims.shape == (len(like),) and bool(((dims <= most) & (dims >= most.clamp(max=1)) & (dims % 1 == 0)).all()),
-        "Prior.dims must be between 1 and the numbers that a sample holds (0 if it is empty), one whole number per "
-        f"sample: the samples hold {most.tolist()[:8]}, dims are {dims.tolist()[:8]}.",
+        dims.shape == (len(like),) and bool(((dims <= most) & (dims >= 0) & (dims % 1 == 0)).all()),
+        "Prior.dims must be between 0 and the numbers that a sample holds, one whole number per sample: the samples "
+        f"hold {most.tolist()[:8]}, dims are {dims.tolist()[:8]}.",
     )
     independent(lambda part, y: prior.log_prob(y, part), like, x, "Prior.log_prob")
     _score(prior, x, like)
     _other_dtype(prior, like, seed)
-    for b in _kinds(like):
+    _projects(prior, like, seed)
+    if prior.gaussian:
+        _affine(prior, like, seed)
+    for b in _kinds(prior, like):
         one = like.select([b])
         if whitening(prior):
             _whitens(prior, like.replace(x).select([b]).x, one)
         agrees(prior, one, samples, seed)
 
 
-def _kinds(like: Batch, most: int = 4) -> list[int]:
-    """A sample of each size and condition that has values; of many, the smallest, the largest and some between."""
-    first = sorted((int(g[0]) for g in like.groups() if like.dims[g[0]] > 0), key=lambda b: float(like.dims[b]))
+def _kinds(prior: Prior, like: Batch, most: int = 4) -> list[int]:
+    """A sample of each size and condition that can vary; of many, the smallest, the largest and some between."""
+    dims = prior.dims(like)
+    first = sorted((int(g[0]) for g in like.groups() if dims[g[0]] > 0), key=lambda b: float(like.dims[b]))
     if len(first) <= most:
         return first
     return [first[round(i * (len(first) - 1) / (most - 1))] for i in range(most)]
 
 
+def _conditions(prior: Prior, like: Batch) -> None:
+    missing = [n for n in prior.conditional if n not in like.context and n not in like.nodes]
+    say(
+        not missing,
+        f"Prior.conditional names {missing}, which the batch lacks; name what the law depends on, and check it with a "
+        "batch that has it.",
+    )
+
+
+def _projects(prior: Prior, like: Batch, seed: int) -> None:
+    """An orthogonal projection of rank `dims`, onto a space that holds samples and scores."""
+    wide = like.to(torch.float64)
+    x, a, b = prior.sample(wide, fresh(seed)), wide.randn(fresh(seed + 1)), wide.randn(fresh(seed + 2))
+    whole = bool((prior.dims(wide) == wide.dims).all())
+    for what, y in (("samples", x), ("scores", prior.score(x, wide)), ("projected points", prior.project(a, wide))):
+        off = prior.project(y, wide)
+        same_form("Prior.project", off, y)
+        error = float((off - y).abs().max() / (1 + y.abs().max()))
+        say(error < 1e-9, f"Prior.project moves {what} (by {error:.2g}), which lie in its space already.")
+    pa, pb = prior.project(a, wide), prior.project(b, wide)
+    gap = wide.total(pa * b) - wide.total(a * pb)
+    error = float((gap.abs() / (1 + wide.dims)).max())
+    say(error < 1e-9, f"Prior.project is no orthogonal projection: ⟨Pa, b⟩ and ⟨a, Pb⟩ differ by {error:.2g}.")
+    if whole:
+        say(torch.equal(pa, a), "Prior.project changes x, although dims says that the density lives everywhere.")
+    elif int(wide.dims.max()) <= LARGEST:  # the rank is the trace, over one unit vector of each sample at a time
+        rank = sum(wide.total(e * prior.project(e, wide)) for (e,) in wide.slots())
+        say(
+            bool(torch.isclose(torch.as_tensor(rank), prior.dims(wide), atol=1e-6).all()),
+            f"Prior.project has rank {torch.as_tensor(rank).tolist()[:8]}, Prior.dims says "
+            f"{prior.dims(wide).tolist()[:8]}; where dims is less than a sample holds, project is needed.",
+        )
+
+
+def _affine(prior: Prior, like: Batch, seed: int) -> None:
+    wide = like.to(torch.float64)
+    a, b = prior.sample(wide, fresh(seed)), prior.sample(wide, fresh(seed + 1))
+    middle = prior.score(0.25 * a + 0.75 * b, wide)
+    wanted = 0.25 * prior.score(a, wide) + 0.75 * prior.score(b, wide)
+    error = float((middle - wanted).abs().max() / (1 + wanted.abs().max()))
+    say(error < 1e-6, f"Prior.gaussian is set, but the score is not affine (relative error {error:.2g}).")
+
+
 def _score(prior: Prior, x: Tensor, like: Batch) -> None:
     with torch.enable_grad():
-        y = x.detach().double().requires_grad_()
         wide = like.to(torch.float64)
+        y = prior.project(x.detach().double(), wide).requires_grad_()
         slope = torch.autograd.grad(prior.log_prob(y, wide).sum(), y)[0]
-    given = prior.score(x.detach().double(), wide)
+    given = prior.score(y.detach(), wide)
     error = float((given - slope).abs().max() / (1 + slope.abs().max()))
     say(error < 1e-5, f"Prior.score is not the gradient of log_prob (relative error {error:.2g}).")
 

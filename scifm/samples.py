@@ -1,0 +1,208 @@
+"""Drawn samples as files: netCDF where the data set exports them to xarray, else .npz without pickles.
+
+Samples come in chunks.  An .npz is written chunk by chunk, in one pass over the chunks for each array of more than one
+axis, so that its size is not bounded by the memory.  An export takes all samples at once (whether packed integers can
+hold them depends on all of them), so netCDF needs memory for all.
+"""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scifm import __version__
+from scifm.batch import Batch
+from scifm.run import atomic, check_output
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from scifm.data import Data
+
+__all__ = ["Drawn", "contents", "output", "refuse_existing", "write_chunks", "write_samples"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples that were drawn together.
+
+    Attributes:
+        batch: n samples in the user's units.
+        log_prob: their log-density in nats, in the user's units, (n,) float64; None if not asked for.
+        stderr: its standard error from the spread of the probes, (n,) float64; None without at least two.
+        probes: how many; 0 for a trace that draws none.
+    """
+
+    batch: Batch
+    log_prob: Tensor | None = None
+    stderr: Tensor | None = None
+    probes: int = 0
+
+
+def contents(batch: Batch) -> dict[str, Tensor]:
+    """All that a batch holds, by name; `count` (B,) tells the rows of each sample."""
+    found = {"x": batch.x, "count": batch.counts}
+    for kind, group in (("context", batch.context), ("nodes", batch.nodes), ("edges", batch.edges)):
+        found |= {f"{kind}.{k}": v for k, v in group.items()}
+    return found if batch.edge_index is None else {**found, "edge_index": batch.edge_index}
+
+
+def output(path: Path, data: Data, overwrite: bool = False) -> Path:
+    """Where samples go: the path, with the right suffix if it has none.
+
+    Raises:
+        FileExistsError: where the file exists and is not to be overwritten.
+        ValueError: for a suffix that these data cannot be written to, or a place that cannot be.
+    """
+    wanted = [".nc", ".npz"] if data.export is not None else [".npz"]
+    if not path.suffix:
+        path = path.with_suffix(wanted[0])
+    if path.suffix not in wanted:
+        raise ValueError(f"samples of {data.name} are written to {' or '.join(wanted)} files, got {path.name!r}.")
+    refuse_existing(path, overwrite)
+    return path
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise where a file cannot be written, or exists and was not given up: before the work.
+
+    Raises:
+        FileExistsError, ValueError: the message names the path.
+    """
+    check_output(path)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; give --overwrite to replace it, or another --output.")
+
+
+def write_samples(batch: Batch, data: Data, path: Path, about: Mapping[str, Any], overwrite: bool = False) -> Path:
+    """Write samples that are in memory.
+
+    Args:
+        path: see `output`, which also says what is raised; .npz is possible for all data.
+        about: seed, run and the like; goes into the file.
+    """
+    return write_chunks(lambda: [Drawn(batch)], data, path, about, overwrite)
+
+
+def write_chunks(
+    source: Callable[[], Iterable[Drawn]], data: Data, path: Path, about: Mapping[str, Any], overwrite: bool = False
+) -> Path:
+    """Write samples chunk by chunk.
+
+    Args:
+        source: gives the chunks in order, the same at each call; it is called several times.
+        path, about: as for `write_samples`.
+    """
+    path = output(path, data, overwrite)
+    with atomic(path) as temporary:
+        if path.suffix == ".nc" and data.export is not None:
+            _dataset(source, data, about).to_netcdf(temporary, engine="h5netcdf")
+        else:
+            _write_npz(source, temporary, about)
+    return path
+
+
+# -- netCDF ----------------------------------------------------------------------------------------------
+
+
+def _dataset(source: Callable[[], Iterable[Drawn]], data: Data, about: Mapping[str, Any]) -> xr.Dataset:
+    assert data.export is not None
+    drawn = list(source())
+    dataset = data.export(Batch.join([d.batch for d in drawn]))
+    line = f"{time.strftime('%Y-%m-%d %H:%M:%S%z')}: scifm {__version__} sample"
+    dataset.attrs["history"] = f"{line}\n{dataset.attrs.get('history', '')}".strip()
+    dataset.attrs |= {f"scifm_{k}": v for k, v in about.items() if isinstance(v, str | int | float)}
+    logs = [d.log_prob for d in drawn if d.log_prob is not None]
+    if not logs:
+        return dataset
+    attrs = {
+        "units": "nats",
+        "long_name": "natural logarithm of the probability density of the sample",
+        "trace": str(about.get("trace", "")),
+        "probes": drawn[0].probes,
+        "comment": _comment(data),
+    }
+    errors = [d.stderr for d in drawn if d.stderr is not None]
+    return _beside(dataset, torch.cat(logs).numpy(), torch.cat(errors).numpy() if errors else None, attrs)
+
+
+def _comment(data: Data) -> str:
+    per = f"Density in the units of the data, per ({data.unit})^D." if data.unit else "Density in the data's own units."
+    return per if data.delta is None else f"{per} Of the sample before it was rounded to steps of {data.delta:g}."
+
+
+def _beside(
+    dataset: xr.Dataset | xr.DataArray, log_prob: np.ndarray, stderr: np.ndarray | None, attrs: Mapping[str, Any]
+) -> xr.Dataset:
+    """The dataset with log-densities along the dim that counts the samples."""
+    import xarray as xr
+
+    from scifm.data.grids import SAMPLE_DIMS
+
+    if isinstance(dataset, xr.DataArray):
+        dataset = dataset.to_dataset(name=dataset.name or "samples", promote_attrs=True)
+    usual = [d for d in ("realization", *SAMPLE_DIMS) if d in dataset.sizes]
+    fits = [d for d in [*usual, *dataset.sizes] if dataset.sizes[d] == len(log_prob)]
+    dim = fits[0] if fits else "log_prob_sample"  # an export that counts its samples in no dim
+    name = "log_prob" if "log_prob" not in dataset else "scifm_log_prob"
+    found = {name: (dim, log_prob, dict(attrs))}
+    if stderr is not None:
+        told = {"units": "nats", "long_name": "standard error of the log-density from the spread of its probes"}
+        found[f"{name}_stderr"] = (dim, stderr, told)
+    return dataset.assign(found)
+
+
+# -- .npz ------------------------------------------------------------------------------------------------
+
+
+def _arrays(source: Callable[[], Iterable[Drawn]]) -> Iterator[dict[str, np.ndarray]]:
+    """The arrays of each chunk; edges name the rows of the whole."""
+    rows = 0
+    for drawn in source():
+        found = contents(drawn.batch)
+        if "edge_index" in found:
+            found["edge_index"] = found["edge_index"] + rows
+        for name, value in (("log_prob", drawn.log_prob), ("log_prob_stderr", drawn.stderr)):
+            found |= {} if value is None else {name: value}
+        rows += len(drawn.batch.x)
+        yield {k: v.numpy() for k, v in found.items()}
+
+
+def _write_npz(source: Callable[[], Iterable[Drawn]], path: Path, about: Mapping[str, Any]) -> None:
+    """What `np.savez_compressed` would write of the chunks joined, without joining them."""
+    short: dict[str, list[np.ndarray]] = {}  # numbers per sample or row: they fit
+    long: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+    for arrays in _arrays(source):
+        for name, array in arrays.items():
+            if array.ndim == 1:
+                short.setdefault(name, []).append(array)
+            else:
+                axis, before = _axis(name), long.get(name, (array.dtype, (0,) * array.ndim))[1]
+                shape = (*array.shape[:axis], before[axis] + array.shape[axis], *array.shape[axis + 1 :])
+                long[name] = (array.dtype, shape)
+    whole = {name: np.concatenate(several) for name, several in short.items()}
+    whole["about"] = np.array([f"{k}={v}" for k, v in about.items()])
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, (dtype, shape) in long.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                column = _axis(name) == 1  # columns follow each other in Fortran's order
+                form = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": column, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, form)
+                for arrays in _arrays(source):
+                    file.write((arrays[name].T if column else arrays[name]).tobytes())
+        for name, array in whole.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _axis(name: str) -> int:
+    """Along which axis the chunks of an array follow each other."""
+    return 1 if name == "edge_index" else 0
