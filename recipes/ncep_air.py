@@ -28,20 +28,23 @@ def recipe(
 
     prior: a variance per mode, the full covariance of all points, or white noise
     path: straight, variance preserving, or a quarter of a circle
-    coupling: how draws of the prior are paired with data: at random, or by optimal transport within the batch
+    coupling: how draws of the prior are paired with data: at random, or by optimal transport in the metric of the prior
     harmonics: annual, in the climatology
     steps: of the optimiser
     batch_size: maps per step
     """
     data = load_dataset("ncep_air").ncep_air()
     anomaly = Climatology(harmonics=harmonics, per="global").fit(data.train)
+    base = _prior(prior, anomaly(data.train))
     velocity = networks.UNet(1, widths=(32, 64, 96), stem=2)
     return Recipe(
         Flow(
             velocity,
-            _prior(prior, anomaly(data.train)),
+            base,
             # the network does not look at the time: it serves the climatology only
-            coupling=couplings.OptimalTransport(ignore=("time",)) if coupling == "ot" else couplings.independent,
+            coupling=couplings.OptimalTransport(ignore=("time",), prior=base)
+            if coupling == "ot"
+            else couplings.independent,
             path={"linear": paths.Linear, "vp": paths.VariancePreserving, "trigonometric": paths.Trigonometric}[path](),
             objective=Objective(times=times.stratified),
             transform=anomaly,

@@ -27,7 +27,7 @@ def recipe(
 
     prior: a Gaussian field with the spectrum of the data, or white noise
     path: straight, variance preserving, or a quarter of a circle
-    coupling: how draws of the prior are paired with data: at random, or by optimal transport within the batch
+    coupling: how draws of the prior are paired with data: at random, or by optimal transport in the metric of the prior
     steps: of the optimiser
     batch_size: patches per step
     """
@@ -43,7 +43,7 @@ def recipe(
         Flow(
             velocity,
             base,
-            coupling=couplings.OptimalTransport() if coupling == "ot" else couplings.independent,
+            coupling=couplings.OptimalTransport(prior=base) if coupling == "ot" else couplings.independent,
             path={"linear": paths.Linear, "vp": paths.VariancePreserving, "trigonometric": paths.Trigonometric}[path](),
             objective=Objective(times=times.stratified),
             transform=height,

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scifm import couplings, data, networks, paths, priors, testing, times, trace
+    from scifm import couplings, data, metrics, networks, paths, priors, testing, times, trace
     from scifm.batch import Batch
     from scifm.flow import Flow
     from scifm.likelihood import BitsPerDim
@@ -37,6 +37,7 @@ __all__ = [
     "couplings",
     "data",
     "integrate",
+    "metrics",
     "networks",
     "paths",
     "priors",
