@@ -276,6 +276,11 @@ def test_the_cheapest_pairs_are_the_cheapest_of_all_choices(pairs):
     assert abs(float(cost[kept.nonzero()[:, 0], order[kept]].sum()) - theirs) < 1e-9
 
 
+def test_pairs_that_cost_nothing_are_not_added_to_the_share():
+    assert int((cheapest(torch.zeros(6, 6), 2) >= 0).sum()) == 2
+    assert int((cheapest(1 - torch.eye(6), 4) >= 0).sum()) == 4
+
+
 def test_partial_goes_from_independent_to_exact():
     x1, x0 = cloud(60, 2), cloud(60, 2, seed=1)
     assert torch.equal(Partial(1.0)(x0, Batch(x1), fresh()), OptimalTransport()(x0, Batch(x1)))

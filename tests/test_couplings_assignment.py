@@ -87,6 +87,19 @@ def test_hard_matrices(name, cost):
         assert total(cost, columns) - best(cost) <= rounding * max(abs(best(cost)), size)
 
 
+@pytest.mark.parametrize("d", [2, 64])
+@pytest.mark.parametrize("big", [1e2, 1e4, 1e6])
+def test_one_outlier_does_not_cost_the_others_their_digits(d, big):
+    """In float32, centred by a mean that the outlier moves."""
+    x1, x0 = cloud(256, d)
+    x1[3] = big
+    distance = torch.cdist(x1.double(), x0.double()).square()
+    distance[3] = 0
+    rows = torch.arange(256)
+    found, true = assign(products(x1, x0)), assign(products(x1.double(), x0.double()))
+    assert float(distance[rows, found].sum() / distance[rows, true].sum()) < 1 + 1e-3
+
+
 def test_the_warm_start_is_taken_in_few_dimensions_and_reduces_the_cost(monkeypatch):
     taken = []
     monkeypatch.setattr(assignment, "warm", lambda cost: taken.append(len(cost)) or warm(cost))

@@ -78,9 +78,12 @@ def warm(cost: Tensor) -> Tensor:
     return reduced.sub_(reduced.amin(1, keepdim=True))
 
 
-def effective_dimension(cost: Tensor, block: int = 64) -> float:
-    """Participation ratio of the doubly centred cost: about D for −⟨x, y⟩ of D ≪ block equally wide dimensions."""
-    step = max(1, len(cost) // block)
+def effective_dimension(cost: Tensor) -> float:
+    """Participation ratio of the doubly centred cost, from a block of up to 64 rows and columns of a CPU matrix.
+
+    It is about D for −⟨x, y⟩ with D ≪ block equally wide dimensions.
+    """
+    step = max(1, len(cost) // 64, min(8, len(cost) // 32))
     part = cost.numpy()[::step, ::step].astype(np.float64)  # NumPy begins a dozen small steps sooner than torch
     part = part - part.mean(0)
     part = part - part.mean(1, keepdims=True)

@@ -55,8 +55,8 @@ def pair(
     told = sorted(set(ignore) & set(() if prior is None else prior.conditional))
     if told:
         raise ValueError(
-            f"{who}: the law of {type(prior).__name__} depends on {', '.join(told)}, so a draw belongs to a sample with "
-            "its condition and must not be exchanged across it; leave it out of ignore= and on=."
+            f"{who}: the law of {type(prior).__name__} depends on {', '.join(told)}, so a draw belongs to a sample "
+            "with its condition and must not be exchanged across it; leave it out of ignore= and on=."
         )
     groups = batch.groups(ignore)
     if len(batch) > 1 and all(len(g) == 1 for g in groups):
