@@ -214,7 +214,9 @@ def neighbours() -> str:
         alone, few = solve(field(rate[:1]), x[:1], 1e-5)
         beside, many = solve(field(rate), x, 1e-5)
         rows.append([name, f"{float((beside[0] - alone[0]).abs().max()):.1g}", f"{few:.0f}", f"{many:.0f}"])
-    return harness.table(["a mild sample, tolerance 1e-5", "change beside 63 stiff", "NFE alone", "mean NFE of all"], rows)
+    return harness.table(
+        ["a mild sample, tolerance 1e-5", "change beside 63 stiff", "NFE alone", "mean NFE of all"], rows
+    )
 
 
 @torch.no_grad()
@@ -233,6 +235,6 @@ def measure(quick: bool) -> str:
         with torch.enable_grad():
             net = trained(make, toy, 400 if quick else 2000)
         text.append(f"### {name}")
-        for size, count in ((1, 4 if quick else 24), (256, 1 if quick else 4), *(() if quick else ((4096, 1),))):
-            text.append(compared(net, size, count, targets, 3 if quick else 7))
+        for size, count in ((1, 4 if quick else 12), (256, 1 if quick else 4), *(() if quick else ((4096, 1),))):
+            text.append(compared(net, size, count, targets, 3 if quick else 5))
     return "\n\n".join([*text, "### A stiff neighbour", neighbours()])

@@ -52,7 +52,9 @@ def test_the_quartic_term_is_what_makes_fourth_order():
         assert abs(math.log2(errors[0] / errors[1]) - order) < 0.6, method
 
 
-@pytest.mark.parametrize("solver", [Solver(rtol=1e-8, atol=1e-8), Solver("dopri5", 1e-8, 1e-8), Solver("bosh3", 1e-7, 1e-7)])
+@pytest.mark.parametrize(
+    "solver", [Solver(rtol=1e-8, atol=1e-8), Solver("dopri5", 1e-8, 1e-8), Solver("bosh3", 1e-7, 1e-7)]
+)
 @pytest.mark.parametrize("backward", [False, True])
 def test_adaptive_paths_in_both_directions(solver, backward):
     if backward:

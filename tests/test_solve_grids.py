@@ -93,7 +93,9 @@ def test_both_directions_walk_the_same_times():
             return -x, None
 
         integrate(field, X, t0, t1, Batch(X), Solver("euler", steps=4, spacing=Warp(2)))
-    assert seen[0] == pytest.approx([0, 7 / 16, 3 / 4, 15 / 16]) and seen[1] == pytest.approx([1, 15 / 16, 3 / 4, 7 / 16])
+    assert seen[0] == pytest.approx([0, 7 / 16, 3 / 4, 15 / 16]) and seen[1] == pytest.approx(
+        [1, 15 / 16, 3 / 4, 7 / 16]
+    )
 
 
 def test_a_part_of_the_way_has_the_same_spacing():
@@ -145,7 +147,11 @@ def test_a_solver_says_what_it_is(solver, text):
         ({"method": "rk4", "steps": 4, "spacing": lambda u: 1 - u}, ValueError, "must rise from 0"),
         ({"method": "rk4", "steps": 4, "spacing": lambda u: u / 2}, ValueError, "must rise from 0"),
         ({"method": "rk4", "steps": 4, "spacing": lambda u: float(u > 0.4)}, ValueError, "must rise from 0"),
-        ({"method": "rk4", "spacing": (0, 0.6, 0.5, 1)}, ValueError, "must rise from 0 .* got the times 0, 0.6, 0.5, 1"),
+        (
+            {"method": "rk4", "spacing": (0, 0.6, 0.5, 1)},
+            ValueError,
+            "must rise from 0 .* times 0, 0.6, 0.5, 1",
+        ),
         ({"method": "rk4", "spacing": (0, float("nan"), 1)}, ValueError, "must rise from 0"),
         ({"method": "rk4", "spacing": ()}, ValueError, "at least 1"),
         ({"method": "rk4", "steps": 5, "spacing": (0, 0.5, 1)}, ValueError, "leave steps out"),

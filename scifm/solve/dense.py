@@ -52,7 +52,9 @@ class Recorder:
         h = t - walk.t
         owner = walk.like.spread(torch.arange(len(walk.t), device=walk.t.device)).flatten()
 
-        def between(stages: Stages, start: Tensor, stop: Tensor, slope: Tensor, j: Tensor, at: Tensor, b: Tensor) -> Tensor:
+        def between(
+            stages: Stages, start: Tensor, stop: Tensor, slope: Tensor, j: Tensor, at: Tensor, b: Tensor
+        ) -> Tensor:
             shape = (-1, *[1] * (start.ndim - 1))
             size = h[b].to(start.dtype).reshape(shape)
             u = ((self.times[j] - walk.t[b]) / h[b]).to(start.dtype).reshape(shape)
