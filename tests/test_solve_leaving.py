@@ -144,3 +144,34 @@ def test_a_divergence_that_is_not_a_number_is_an_error_too():
     for solver in (Solver(), Solver("rk4", steps=4)):
         with pytest.raises(SolverError, match=r"sample\(s\) 0, 1"):
             integrate(field, x, 0, 1, Batch(x), solver)
+
+
+@pytest.mark.parametrize(
+    "solver", [Solver(), Solver("dopri5"), Solver("rk4", steps=7), Solver("bosh3", steps=7)], ids=str
+)
+def test_the_field_is_never_asked_outside_the_way(solver):
+    """Not even by rounding: at t = 1 + 2e-16 a square root of 1 − t is NaN."""
+    x = torch.ones(4, 2, dtype=torch.float64)
+    for k in range(20):
+        low, high = sorted(torch.rand(2, generator=torch.Generator().manual_seed(k), dtype=torch.float64).tolist())
+        for t0, t1 in ((low, high), (high, low), (low, 1.0)):
+
+            def field(t, x, *_, ends=(min(t0, t1), max(t0, t1))):
+                assert t.min() >= ends[0] and t.max() <= ends[1]
+                return x * torch.cos(7 * t)[:, None], None
+
+            integrate(field, x, t0, t1, Batch(x), solver)
+
+
+def test_an_easy_way_takes_few_steps_and_none_for_a_sliver():
+    x = torch.ones(1, 2, dtype=torch.float64)
+    times = []
+
+    def field(t, x, *_):
+        times.append(float(t[0]))
+        return torch.full_like(x, 0.5), None
+
+    solution = integrate(field, x, 0, 1, Batch(x))
+    assert int(solution.accepted) == 3 and int(solution.rejected) == 0  # the first, ten times as long, and the rest
+    ends = times[7::7]
+    assert ends[2] - ends[1] > 0.3

@@ -62,8 +62,7 @@ def adaptive(walk: Walk, t1: float, solver: Solver, recorder: Recorder | None) -
             h, before, dims, counts = h[index], before[index], dims[index], counts[:, index]
             refused = None if refused is None else refused[index]
     else:
-        if (walk.t != t1).any():
-            _give_up(walk, walk.t != t1, counts, f"{solver.max_steps} steps were not enough")
+        _give_up(walk, walk.t != t1, counts, f"{solver.max_steps} steps were not enough")
     ledger[:, walk.who] = counts
     attempts, accepted = ledger
     return start + per_attempt * attempts, accepted, attempts - accepted
