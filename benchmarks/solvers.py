@@ -235,6 +235,6 @@ def measure(quick: bool) -> str:
         with torch.enable_grad():
             net = trained(make, toy, 400 if quick else 2000)
         text.append(f"### {name}")
-        for size, count in ((1, 4 if quick else 24), (256, 1 if quick else 4), *(() if quick else ((4096, 1),))):
-            text.append(compared(net, size, count, targets, 3 if quick else 7))
+        for size, count in ((1, 4 if quick else 12), (256, 1 if quick else 4), *(() if quick else ((4096, 1),))):
+            text.append(compared(net, size, count, targets, 3 if quick else 5))
     return "\n\n".join([*text, "### A stiff neighbour", neighbours()])

@@ -144,6 +144,8 @@ class Batch:
 
         As integers they would drag `dims * math.log(...)` down to float32, whatever the data's precision.
         """
+        if self.index is None:
+            return torch.full((self.size,), _width(self.event), dtype=self.x.dtype, device=self.x.device)
         return (self.counts * _width(self.event)).to(self.x.dtype)
 
     def grid(self, who: str) -> tuple[int, ...]:

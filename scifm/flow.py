@@ -361,13 +361,17 @@ class Flow(nn.Module):
         return self._gauge(t, x, batch).to_velocity(self.objective.predict, value)
 
     def _network(self, t: Tensor, x: Tensor, batch: Batch) -> Tensor:
-        weight = next(self.velocity.parameters(), x)
-        if weight.dtype != x.dtype:
+        try:
+            output = _alike("Velocity", self.velocity(t, x, batch.replace(x)), x)
+        except (RuntimeError, ValueError) as error:
+            weight = next(self.velocity.parameters(), x)  # asked only now: it takes as long as a small layer
+            if weight.dtype == x.dtype:
+                raise
             raise TypeError(
                 f"Flow: the data are {x.dtype} and the network is {weight.dtype}; convert one of them, "
                 f"batch.to({weight.dtype}) or flow.velocity.to({x.dtype})."
-            )
-        return self.prior.project(_alike("Velocity", self.velocity(t, x, batch.replace(x)), x), batch)
+            ) from error
+        return self.prior.project(output, batch)
 
     def _has_density(self, like: Batch) -> None:
         """Refuse, before the work, a likelihood that does not exist."""

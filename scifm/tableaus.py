@@ -5,8 +5,8 @@ more term that makes it fourth order where there is one, with the stages k_i and
 
     x(θ) = x_0 + θ²(3 − 2θ)(x_1 − x_0) + h θ(1 − θ)² k_0 − h θ²(1 − θ) k_end + h θ²(1 − θ)² Σ_i d_i k_i.
 
-References: Bashforth and Adams 1883; Heun 1900; Kutta 1901; Dormand and Prince 1980; Shampine 1986; Bogacki and Shampine
-1989 and 1996; Hairer, Nørsett and Wanner 1993 (II.6); Tsitouras 2011.
+References: Bashforth and Adams 1883; Heun 1900; Kutta 1901; Dormand and Prince 1980; Shampine 1986; Bogacki and
+Shampine 1989 and 1996; Hairer, Nørsett and Wanner 1993 (II.6); Tsitouras 2011.
 """
 
 from __future__ import annotations

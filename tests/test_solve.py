@@ -1,13 +1,16 @@
 """Order, direction, landing, independence of batch mates, and errors of the integrator."""
 
+import importlib
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from scifm.batch import Batch
-from scifm.solve import Solver, SolverError, integrate
+from scifm.solve import Solver, SolverError, Warp, cosine, integrate
 from scifm.tableaus import METHODS, Tableau
+from scifm.testing import check_solver
 from scifm.trace import Exact
 
 A = torch.randn(5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -41,8 +44,7 @@ def test_fixed_steps_converge_at_the_methods_order(method):
 
 
 @pytest.mark.parametrize(
-    ("method", "tolerance"),
-    [("heun", 1e-4), ("bosh3", 1e-6), ("dopri5", 1e-9), ("tsit5", 1e-9), ("bosh5", 1e-9)],
+    ("method", "tolerance"), [("heun", 1e-4), ("bosh3", 1e-6), ("dopri5", 1e-9), ("tsit5", 1e-9), ("bosh5", 1e-9)]
 )
 def test_adaptive_steps_keep_the_tolerance_and_go_back(method, tolerance):
     solver = Solver(method, rtol=tolerance, atol=tolerance)
@@ -93,7 +95,8 @@ def test_a_sample_does_not_notice_its_batch_mates(method):
     mild = torch.cat([X[:1], torch.ones(1, 1, dtype=torch.float64)], 1)
     harsh = torch.cat([50 * X[1:], torch.full((6, 1), 300.0, dtype=torch.float64)], 1)
     both = torch.cat([mild, harsh])
-    solver = Solver(method, rtol=1e-5, atol=1e-5, max_steps=20000)
+    tolerance = 1e-3 if method == "heun" else 1e-5
+    solver = Solver(method, rtol=tolerance, atol=tolerance, max_steps=20000)
     alone = integrate(stiff, mild, 0, 1, Batch(mild), solver)
     beside = integrate(stiff, both, 0, 1, Batch(both), solver)
     assert int(alone.accepted[0]) == int(beside.accepted[0]) < int(beside.accepted[1])
@@ -164,6 +167,38 @@ def test_nan_names_the_sample(solver):
     x[1] = torch.nan
     with pytest.raises(SolverError, match=r"not finite near t=0.* sample\(s\) 1\."):
         integrate(lambda t, y, *_: (y, None), x, 0, 1, Batch(x), solver)
+
+
+CHECKED = [
+    *(Solver(m, rtol=1e-3, atol=1e-3) for m in ADAPTIVE),
+    *(Solver(m, steps=6, spacing=s) for m, s in zip(METHODS, [None, Warp(1.5), cosine] * len(METHODS), strict=False)),
+]
+
+
+@pytest.mark.parametrize("solver", CHECKED, ids=str)
+def test_every_method_passes_the_public_check(solver):
+    check_solver(solver)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "solver", "says"),
+    [
+        ("rk4", {"b": (1 / 4, 1 / 4, 1 / 4, 1 / 4)}, Solver("rk4", steps=8), "a method of order 4 leaves"),
+        ("kutta3", {"c": (0, 1 / 2, 1 / 2)}, Solver("kutta3", steps=8), "a nonlinear field"),  # wrong times only
+    ],
+)
+def test_wrong_methods_are_caught(method, changes, solver, says, monkeypatch):
+    monkeypatch.setitem(METHODS, method, replace(METHODS[method], **changes))
+    with pytest.raises(AssertionError, match=says):
+        check_solver(solver)
+
+
+def test_a_step_that_is_shared_is_caught(monkeypatch):
+    control = importlib.import_module("scifm.solve.adaptive")
+    own = control._error
+    monkeypatch.setattr(control, "_error", lambda *args: own(*args).max().expand(len(args[2])))
+    with pytest.raises(AssertionError, match="is not solved as it is alone"):
+        check_solver(Solver())
 
 
 def test_trace_and_solver_together_give_the_jacobian():

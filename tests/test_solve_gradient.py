@@ -73,7 +73,7 @@ def test_no_graph_is_kept_where_gradients_are_disabled_even_if_all_ask_for_them(
 
 
 def test_gradients_of_a_network_with_probes():
-    """d/dθ of log-determinant and state, each sample leaving at its own time, with a trace that is part of the graph."""
+    """d/dθ of log-determinant and state, samples leaving one by one, with a trace that is part of the graph."""
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2)).double()
     probes = Hutchinson(2).draw(batch_of(X), torch.Generator().manual_seed(0))
@@ -99,7 +99,7 @@ def test_gradients_of_a_network_with_probes():
             for h in (1e-5, -1e-5):
                 flat[k] = kept + h
                 with torch.enable_grad():
-                    ends.append(float(value()))
+                    ends.append(float(value().detach()))
             flat[k] = kept
         assert abs((ends[0] - ends[1]) / 2e-5 - float(p.grad.view(-1)[k])) < 1e-5
 

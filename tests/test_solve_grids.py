@@ -150,7 +150,7 @@ def test_a_solver_says_what_it_is(solver, text):
         (
             {"method": "rk4", "spacing": (0, 0.6, 0.5, 1)},
             ValueError,
-            "must rise from 0 .* got the times 0, 0.6, 0.5, 1",
+            "must rise from 0 .* times 0, 0.6, 0.5, 1",
         ),
         ({"method": "rk4", "spacing": (0, float("nan"), 1)}, ValueError, "must rise from 0"),
         ({"method": "rk4", "spacing": ()}, ValueError, "at least 1"),

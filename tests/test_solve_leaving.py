@@ -1,4 +1,4 @@
-"""Samples that have arrived leave the batch: nothing but the cost changes, and all that belongs to a sample goes along."""
+"""Samples that have arrived leave the batch: only the cost changes, and all that belongs to a sample goes along."""
 
 import pytest
 import torch
@@ -92,17 +92,19 @@ def test_probes_follow_their_samples(make):
 
 def test_a_trace_with_probes_agrees_with_each_sample_alone():
     batch = dense()
-    trace = Hutchinson(2)
+    trace, solver = Hutchinson(2), Solver(rtol=1e-4, atol=1e-4)
     probes = trace.draw(batch, torch.Generator().manual_seed(1))
 
-    def field(t, x, part, probes):
-        return trace(lambda t, x, b: torch.sin(x @ torch.ones(2, 2, dtype=x.dtype)) - relax(t, x, b, None)[0].neg(),
-                     t, x, part, probes)  # fmt: skip
+    def velocity(t, x, part):
+        return torch.sin(x @ torch.ones(2, 2, dtype=x.dtype)) + relax(t, x, part, None)[0]
 
-    together = integrate(field, batch.x, 0, 1, batch, SOLVER, probes)
+    def field(t, x, part, probes):
+        return trace(velocity, t, x, part, probes)
+
+    together = integrate(field, batch.x, 0, 1, batch, solver, probes)
     for b in range(6):
         one = batch.select([b])
-        alone = integrate(field, one.x, 0, 1, one, SOLVER, probes[:, b : b + 1])
+        alone = integrate(field, one.x, 0, 1, one, solver, probes[:, b : b + 1])
         assert torch.allclose(together.logdet[b], alone.logdet[0], rtol=0, atol=1e-10)
 
 
@@ -142,3 +144,34 @@ def test_a_divergence_that_is_not_a_number_is_an_error_too():
     for solver in (Solver(), Solver("rk4", steps=4)):
         with pytest.raises(SolverError, match=r"sample\(s\) 0, 1"):
             integrate(field, x, 0, 1, Batch(x), solver)
+
+
+@pytest.mark.parametrize(
+    "solver", [Solver(), Solver("dopri5"), Solver("rk4", steps=7), Solver("bosh3", steps=7)], ids=str
+)
+def test_the_field_is_never_asked_outside_the_way(solver):
+    """Not even by rounding: at t = 1 + 2e-16 a square root of 1 − t is NaN."""
+    x = torch.ones(4, 2, dtype=torch.float64)
+    for k in range(20):
+        low, high = sorted(torch.rand(2, generator=torch.Generator().manual_seed(k), dtype=torch.float64).tolist())
+        for t0, t1 in ((low, high), (high, low), (low, 1.0)):
+
+            def field(t, x, *_, ends=(min(t0, t1), max(t0, t1))):
+                assert t.min() >= ends[0] and t.max() <= ends[1]
+                return x * torch.cos(7 * t)[:, None], None
+
+            integrate(field, x, t0, t1, Batch(x), solver)
+
+
+def test_an_easy_way_takes_few_steps_and_none_for_a_sliver():
+    x = torch.ones(1, 2, dtype=torch.float64)
+    times = []
+
+    def field(t, x, *_):
+        times.append(float(t[0]))
+        return torch.full_like(x, 0.5), None
+
+    solution = integrate(field, x, 0, 1, Batch(x))
+    assert int(solution.accepted) == 3 and int(solution.rejected) == 0  # the first, ten times as long, and the rest
+    ends = times[7::7]
+    assert ends[2] - ends[1] > 0.3

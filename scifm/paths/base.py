@@ -60,7 +60,7 @@ class Path(ABC):
             generator: draws ε, where the path has noise of its own.
         """
         alpha, sigma, alpha_dot, sigma_dot = (like.spread(c) for c in self.coefficients(t))
-        x_t, u_t = alpha * x1 + sigma * x0, alpha_dot * x1 + sigma_dot * x0
+        x_t, u_t = torch.addcmul(alpha * x1, sigma, x0), torch.addcmul(alpha_dot * x1, sigma_dot, x0)
         noise = self.noise(t)
         if noise is None:
             return x_t, u_t

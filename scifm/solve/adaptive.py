@@ -1,9 +1,9 @@
 """Adaptive steps: each sample's error decides about its own next step.
 
 The error is relative to atol + rtol |x|, root mean square over a sample's values; that of the log-density is taken per
-dimension, since the divergence grows with the dimension and would dictate every step.  Control is proportional-integral,
-h ← 0.9 h e^(−0.6/p) e_before^(0.2/p), Söderlind's PI.4.2: the smoother steps need fewer evaluations for the same error.
-A last step that would leave less than itself behind is halved instead, so that none is wasted on a sliver.
+dimension, since the divergence grows with the dimension and would dictate every step.  Control is
+proportional-integral, h ← 0.9 h e^(−0.6/p) e_before^(0.2/p), Söderlind's PI.4.2: smoother steps need fewer evaluations
+for the same error.  Where less than two steps are left they are made equal, so that none is wasted on a sliver.
 
 One transfer to the host per step says how many samples are good, and how many are left.
 """
@@ -62,8 +62,7 @@ def adaptive(walk: Walk, t1: float, solver: Solver, recorder: Recorder | None) -
             h, before, dims, counts = h[index], before[index], dims[index], counts[:, index]
             refused = None if refused is None else refused[index]
     else:
-        if (walk.t != t1).any():
-            _give_up(walk, walk.t != t1, counts, f"{solver.max_steps} steps were not enough")
+        _give_up(walk, walk.t != t1, counts, f"{solver.max_steps} steps were not enough")
     ledger[:, walk.who] = counts
     attempts, accepted = ledger
     return start + per_attempt * attempts, accepted, attempts - accepted

@@ -19,8 +19,8 @@ __all__ = ["Field", "Solution", "Solver", "SolverError", "some"]
 Field = Callable[[Tensor, Tensor, Batch, "Tensor | None"], "tuple[Tensor, Tensor | None]"]
 """`(t (B,), x (rows, *event), batch, probes) -> (v like x, divergence (B, K) or None)`.
 
-The batch carries x and holds the samples that are still on their way, and the probes (K, rows, *event), or None, are cut
-to them. Sample b's part may depend on sample b only.
+The batch carries x and holds the samples that are still on their way, and the probes (K, rows, *event), or None, are
+cut to them. Sample b's part may depend on sample b only.
 """
 
 
@@ -37,8 +37,7 @@ class Solver:
             multistep ab2, ab3, ab4.
         rtol, atol: tolerances per step on the root mean square over a sample's values, for adaptive steps.
             For the log-density they hold per dimension.
-        steps: number of fixed steps between t = 0 and t = 1, and of any other interval too. None means adaptive, which
-            needs a method with an error estimate.
+        steps: number of fixed steps from t0 to t1. None means adaptive, which needs a method with an error estimate.
         max_steps: adaptive steps, accepted and rejected, after which the solver gives up.
         spacing: where the fixed steps end: a map of [0, 1] onto itself from the prior to the data, in either direction
             of integration, such as `Warp(1.5)` or `cosine`, or the times themselves, from 0 to 1. None is even.
@@ -47,8 +46,10 @@ class Solver:
         ValueError: for an unknown method, or settings that do not fit each other.
 
     Example:
-        >>> print(Solver("rk4", steps=12, spacing=Warp(1.5)), "|", Solver())
-        rk4 12 steps spacing warp(1.5) | bosh5 rtol 1e-05
+        >>> print(Solver())
+        bosh5 rtol 1e-05
+        >>> print(Solver("ab2", spacing=(0, 0.5, 0.8, 1)))
+        ab2 3 steps at 0, 0.5, 0.8, 1
     """
 
     method: str = "bosh5"
