@@ -107,14 +107,20 @@ def test_the_error_of_the_probes_is_that_of_the_log_density() -> None:
     assert single.stderr is None and single.probes == 1
 
 
-def test_the_noise_of_a_stochastic_sample_is_its_own() -> None:
-    made = recipe()
-    with torch.no_grad():
-        made.flow.velocity.strength.zero_()  # type: ignore[union-attr,operator]
-    plain, noisy = (verbs.draw(made, 4, solver=s).x for s in (FINE, Stochastic(steps=10)))
-    assert (plain - noisy).abs().amax((1, 2, 3)).min() > 0.1
-    alike = noisy.reshape(4, -1).corrcoef().fill_diagonal_(0).abs().max()
-    assert alike < 0.95  # no noise is shared between samples
+@LAYOUTS
+@pytest.mark.parametrize("solver", [FEW, Stochastic("heun", 4), Stochastic("euler", 4)])
+def test_a_sample_is_what_the_flow_makes_of_its_generator(layout: str, solver: Any) -> None:
+    made = recipe(layout)
+    test, trace = made.data.test, Hutchinson(2) if solver is FEW else None
+    drawn = list(verbs.chunks(made, 7, seed=3, solver=solver, trace=trace, chunk=1))
+    for k, one in enumerate(drawn):
+        generator, like = torch.Generator().manual_seed(verbs.seed_of(3, k)), test.select([k % len(test)])
+        if trace is None:
+            assert torch.allclose(one.batch.x, made.flow.sample(like, generator, solver).x, atol=1e-12)
+        else:
+            batch, log_prob, _ = made.flow.sample_and_log_prob(like, generator, solver, trace)
+            assert one.log_prob is not None and torch.allclose(one.batch.x, batch.x, atol=1e-12)
+            assert torch.allclose(one.log_prob, log_prob, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def settings_of(
         "scifm": __version__,
         "torch": torch.__version__,
         "dtype": str(data.x.dtype),
-        "numbers": float(data.dims.double().sum()),
+        "dims": float(data.dims.double().sum()),
         "recipe": sha256_of(run.folder / "recipe.py"),
         "flow": checksum(recipe.flow.state_dict()),
         "data": checksum(contents(data)),
