@@ -377,8 +377,8 @@ class Flow(nn.Module):
         """Refuse, before the work, a likelihood that does not exist."""
         if not self.prior.has_density:
             raise NotImplementedError(
-                f"Flow: {type(self.prior).__name__} has no density, so the flow has no likelihood either; for one, start "
-                "from a prior that is fitted to the same data, such as FullGaussian."
+                f"Flow: {type(self.prior).__name__} has no density, so the flow has no likelihood either; for one, "
+                "start from a prior that is fitted to the same data, such as FullGaussian."
             )
         if type(self.prior).project is Prior.project and bool((self.prior.dims(like) != like.dims).any()):
             raise ValueError(
