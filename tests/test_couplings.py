@@ -126,6 +126,14 @@ def test_samples_of_a_ragged_batch_get_whole_samples():
     assert torch.equal(ragged.reshape(40, 6), dense)
 
 
+@pytest.mark.parametrize("batch", [Batch(cloud(4, 3)), Batch(cloud(8, 3), torch.arange(4).repeat_interleave(2), 4)])
+def test_stacking_keeps_the_order_asked_for(batch):
+    every = batch.stack(batch.x, torch.arange(4))
+    for samples in ([2, 0, 3, 1], [1, 3], [0]):
+        chosen = torch.tensor(samples, dtype=torch.long)
+        assert torch.equal(batch.stack(batch.x, chosen), every[chosen])
+
+
 def test_the_priors_metric_is_whitened_transport():
     """Where one direction is a hundred times wider, plain transport sees that direction alone."""
     std = torch.tensor([100.0, 1.0])
