@@ -26,9 +26,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     found = parser.parse_args()
 
-    import torch
-
     import harness
+    import torch
 
     torch.set_num_threads(found.threads)
     for name in found.names:
