@@ -83,9 +83,8 @@ def transport(
         for k in new:
             left.know(k, _time(k, t0, t1), both)
         calls[left.who] += len(new)
-        now: Tensor = (t1 - t0) * sum(
-            w * left.known[k] for w, k in zip(clenshaw_curtis(level), _keys(level), strict=True)
-        )
+        values = torch.stack([left.known[k] for k in _keys(level)])
+        now = (t1 - t0) * torch.einsum("k,k...->...", values.new_tensor(clenshaw_curtis(level)), values)
         if previous is not None:
             done = _settled(now, previous, left.like.dims, solution.accepted[left.who], solver)
             pieces.append((left.who[done], now[done]))

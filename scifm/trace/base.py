@@ -85,10 +85,11 @@ class Linearisation:
 
     def _push(self, probes: Tensor) -> Tensor:
         def along(tangent: Tensor) -> tuple[Tensor, Tensor]:
-            return torch.func.jvp(lambda x: self.velocity(self.t, x, self.batch), (self.x,), (tangent,))
+            pair = torch.func.jvp(lambda x: self.velocity(self.t, x, self.batch), (self.x,), (tangent,))
+            return pair[0], pair[1]
 
         try:
-            v, product = torch.func.vmap(along, out_dims=(None, 0))(probes)
+            v, product = torch.func.vmap(along, out_dims=(None, 0))(probes)  # type: ignore[arg-type]
         except (RuntimeError, NotImplementedError) as error:
             raise RuntimeError(
                 'mode="forward" pushes tangents through the velocity with torch.func, and this one does not go through '
