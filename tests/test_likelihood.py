@@ -257,7 +257,7 @@ def test_the_result_prints_as_one_line_with_everything():
         "20 samples",
         "2 probe(s)",
         "δ 0.1",
-        "dopri5",
+        "bosh5",
         "nfe",
         "prior",
         "white",

@@ -146,15 +146,13 @@ def test_a_divergence_that_is_not_a_number_is_an_error_too():
             integrate(field, x, 0, 1, Batch(x), solver)
 
 
-@pytest.mark.parametrize(
-    "solver", [Solver(), Solver("dopri5"), Solver("rk4", steps=7), Solver("bosh3", steps=7)], ids=str
-)
+@pytest.mark.parametrize("solver", [Solver(), Solver("rk4", steps=1), Solver("bosh3", steps=3)], ids=str)
 def test_the_field_is_never_asked_outside_the_way(solver):
     """Not even by rounding: at t = 1 + 2e-16 a square root of 1 − t is NaN."""
     x = torch.ones(4, 2, dtype=torch.float64)
-    for k in range(20):
-        low, high = sorted(torch.rand(2, generator=torch.Generator().manual_seed(k), dtype=torch.float64).tolist())
-        for t0, t1 in ((low, high), (high, low), (low, 1.0)):
+    for k in range(1, 30):
+        low, high = k / 100, (40 + 2 * k) / 100  # hundredths round: 0.08 − (0.08 − 0.01) is below 0.01
+        for t0, t1 in ((low, high), (high, low), (low + 0.07, low)):
 
             def field(t, x, *_, ends=(min(t0, t1), max(t0, t1))):
                 assert t.min() >= ends[0] and t.max() <= ends[1]
