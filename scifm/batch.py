@@ -288,7 +288,7 @@ class Batch:
         """The same samples with other values (rows, *any event)."""
         if x.shape[:1] != self.x.shape[:1]:
             raise ValueError(f"Batch.replace: expected {self.x.shape[0]} rows, got {_describe(x)}.")
-        # All else was checked when this batch was made, and velocities call this often: copy() takes longer than they do.
+        # All else was checked when this batch was made; and velocities call this often, where copy() is slow.
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__, x=x)
         return new
