@@ -178,17 +178,17 @@ def _arrays(source: Callable[[], Iterable[Drawn]]) -> Iterator[dict[str, np.ndar
 
 def _write_npz(source: Callable[[], Iterable[Drawn]], path: Path, about: Mapping[str, Any]) -> None:
     """What `np.savez_compressed` would write of the chunks joined, without joining them."""
-    short: dict[str, list[np.ndarray]] = {}  # numbers per sample or row: they fit
+    short: dict[str, tuple[np.dtype, bytearray]] = {}  # numbers per sample or row: they fit, in one piece each
     long: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
     for arrays in _arrays(source):
         for name, array in arrays.items():
             if array.ndim == 1:
-                short.setdefault(name, []).append(array)
+                short.setdefault(name, (array.dtype, bytearray()))[1].extend(array.tobytes())
             else:
                 axis, before = _axis(name), long.get(name, (array.dtype, (0,) * array.ndim))[1]
                 shape = (*array.shape[:axis], before[axis] + array.shape[axis], *array.shape[axis + 1 :])
                 long[name] = (array.dtype, shape)
-    whole = {name: np.concatenate(several) for name, several in short.items()}
+    whole = {name: np.frombuffer(numbers, dtype) for name, (dtype, numbers) in short.items()}
     whole["about"] = np.array([f"{k}={v}" for k, v in about.items()])
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, (dtype, shape) in long.items():
