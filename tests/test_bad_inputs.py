@@ -98,7 +98,7 @@ LIBRARY = {
     "unknown metric": (lambda: Objective(metric="L2"), 'must be "plain"'),
     "metric the prior lacks": (
         lambda: Flow(networks.PointNet(2), _NoWhitening(), objective=Objective(metric="prior")).sample(PLANE),
-        'Objective(metric="plain")',
+        'metric="plain"',
     ),
     "nothing to score": (lambda: FLOW.bits_per_dim(Batch(torch.zeros(0, 2))), "at least one sample"),
     "missing values to score": (lambda: FLOW.bits_per_dim(Batch(torch.full((3, 2), NAN))), "sample 0 holds NaN"),
