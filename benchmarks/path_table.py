@@ -125,7 +125,7 @@ def fields_beside(samples: Batch, data: Batch) -> dict[str, float]:
     }
 
 
-def table(name: str, found: dict[str, list[dict[str, float]]]) -> str:
+def table(name: str, found: dict[str, list[dict[str, float]]], steps: int | None) -> str:
     def cell(arm: str, *keys: str, digits: int = 3) -> str:
         columns = [[run[key] for run in found[arm]] for key in keys]
         return " / ".join(f"{statistics.mean(c):.{digits}f} ± {deviation(c):.{digits}f}" for c in columns)
@@ -147,7 +147,9 @@ def table(name: str, found: dict[str, list[dict[str, float]]]) -> str:
     )
     head = ["path", "NLL [bits/dim]", "stderr of one", *quality, "nfe 1e-5", "nfe 1e-3", "nfe of the score"]
     seeds = len(next(iter(found.values())))
-    return f"### {name}\n\n{seeds} seeds; ± is the standard deviation over them.\n\n{harness.table(head, rows)}"
+    budget = "the recipe's steps" if steps is None else f"{steps} steps"
+    about = f"{seeds} seeds, {budget} of training; ± is the standard deviation over seeds."
+    return f"### Paths on {name}\n\n{about}\n\n{harness.table(head, rows)}"
 
 
 def deviation(values: list[float]) -> float:
@@ -170,7 +172,7 @@ def measure(
         for seed in range(SEEDS[name] if seeds is None else seeds):  # all arms of a seed, then the next seed
             for arm in arms:
                 found[arm].append(measure_run(train(name, arm, seed, steps, root), seed, points))
-        texts.append(table(name, found))
+        texts.append(table(name, found, steps))
     return "\n\n".join(texts)
 
 
@@ -189,7 +191,7 @@ def main() -> None:
     for name in found.names:
         text = measure([name], found.arms, found.seeds, found.steps)
         print(text, flush=True)
-        if found.arms is None and found.seeds is None and found.steps is None:
+        if found.arms is None and found.seeds is None:
             harness.write(f"path_table {name}", text)
 
 
