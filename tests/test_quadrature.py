@@ -62,11 +62,7 @@ def test_it_is_the_integral_that_steps_would_sum(trace, batch, direction):
             found = transport(net, trace, batch.x, *direction, batch, solver, probes)
             bound = 30 * tolerance * (batch.dims[:, None] + truth.logdet.abs()) + 1e-12
             assert ((found.logdet - truth.logdet).abs() <= bound).all()
-            assert torch.equal(found.x, integrate(plain(net), batch.x, *direction, batch, solver).x)
-
-
-def plain(net):
-    return lambda t, x, b, p: (net(t, x, b), None)
+            assert found.solver == solver and (found.x - truth.x).abs().max() <= 10 * tolerance
 
 
 def test_a_linear_flow_has_the_trace_of_its_matrix():
