@@ -79,12 +79,12 @@ LIBRARY = {
     "fixed method without steps": (lambda: Solver("rk4"), "give steps="),
     "tolerance of zero": (lambda: Solver(rtol=0.0), "must be positive"),
     "tolerance below float32": (
-        lambda: integrate(lambda t, x: (x, None), PLANE.x, 0, 1, PLANE, Solver(rtol=1e-9)),
+        lambda: integrate(lambda t, x, *_: (x, None), PLANE.x, 0, 1, PLANE, Solver(rtol=1e-9)),
         "resolves",
     ),
-    "state with NaN": (lambda: integrate(lambda t, x: (x, None), PLANE.x * NAN, 0, 1, PLANE), "not finite near"),
+    "state with NaN": (lambda: integrate(lambda t, x, *_: (x, None), PLANE.x * NAN, 0, 1, PLANE), "not finite near"),
     "too few steps allowed": (
-        lambda: integrate(lambda t, x: (-900 * (x - 1), None), PLANE.x, 0, 1, PLANE, Solver(max_steps=3)),
+        lambda: integrate(lambda t, x, *_: (-900 * (x - 1), None), PLANE.x, 0, 1, PLANE, Solver(max_steps=3)),
         "raise max_steps",
     ),
     "no probes": (lambda: Hutchinson(0), "probes >= 1"),
