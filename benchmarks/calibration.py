@@ -17,7 +17,7 @@ import math
 import torch
 from harness import table
 
-from scifm import Batch, Flow
+from scifm import Batch, Flow, Objective
 from scifm.likelihood import bits_per_dim
 from scifm.testing.known import KnownMixture
 from scifm.trace import Colours, Exact, Hutchinson, HutchPlusPlus, Trace
@@ -37,7 +37,7 @@ def traces(event: tuple[int, ...]) -> dict[str, Trace]:
 
 def runs(law: KnownMixture, trace: Trace, number: int, samples: int, truth: float) -> tuple[int, int, float]:
     """Of `number` scores, those that cover the law's value, those that cover their samples', and the mean error."""
-    flow, d = Flow(law, law.prior, metric="plain"), law.means.shape[1]
+    flow, d = Flow(law, law.prior, objective=Objective(metric="plain")), law.means.shape[1]
     covered = own = 0
     errors = []
     for seed in range(number):

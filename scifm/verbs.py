@@ -199,6 +199,7 @@ def score(
     seed: int = 0,
     chunk: int = 64,
     device: str = "cpu",
+    precision: float | None = None,
     keep: Keep = made,
     progress: Callable[[int], Any] | None = None,
 ) -> BitsPerDim:
@@ -207,7 +208,7 @@ def score(
     Args:
         split, samples: as for `held_out`.
         draws: dequantisation samples; the recipe's if None.
-        trace, solver, chunk, progress: as for `scifm.likelihood.bits_per_dim`.
+        trace, solver, chunk, precision, progress: as for `scifm.likelihood.bits_per_dim`.
         seed: of dequantisation and probes.
         keep: a `scifm.parts.Parts`, with which a score goes on that was cut off.
     """
@@ -223,6 +224,7 @@ def score(
     return bits_per_dim(
         flow, test, delta=data.delta, draws=draws, trace=trace, solver=solver, chunk=chunk,
         generator=torch.Generator().manual_seed(seed), baselines=beside, progress=progress, keep=keep,
+        precision=precision,
     )  # fmt: skip
 
 

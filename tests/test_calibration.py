@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scifm import Batch, Flow, Solver
+from scifm import Batch, Flow, Objective, Solver
 from scifm.likelihood import bits_per_dim
 from scifm.paths import Linear
 from scifm.testing.known import KnownMixture
@@ -20,7 +20,7 @@ def rng(seed=0):
 
 
 def flow_of(law):
-    return Flow(law, law.prior, metric="plain")
+    return Flow(law, law.prior, objective=Objective(metric="plain"))
 
 
 @pytest.mark.parametrize("name", LAWS)

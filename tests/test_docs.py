@@ -79,7 +79,7 @@ def test_short_names_of_public_modules_exist(page):
 
     for code in re.findall(r"`([^`\n]+)`", prose(page.read_text(encoding="utf-8"))):
         match = re.match(r"([A-Za-z_]\w*)((?:\.[A-Za-z_]\w*)+)\b(?!\.\w)", code)
-        if match and match[1] in scifm.__all__ and not code.endswith((".md", ".py")):
+        if match and match[1] in scifm.__all__ and not code.endswith((".md", ".py", ".jsonl")):
             assert resolve(f"scifm.{match[1]}{match[2]}") is not None
 
 

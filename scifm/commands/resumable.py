@@ -86,6 +86,8 @@ def carry_out(
         with bar(what, total) as shown, interruptions() as flag:
 
             def progress(samples: int) -> None:
+                if shown.n + samples > shown.total:
+                    shown.total += total  # a score that needs another turn of probes
                 shown.update(samples)
                 if flag.is_set():
                     raise KeyboardInterrupt

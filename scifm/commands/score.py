@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scifm.commands.resumable import carry_out, chunked, settings_of
-from scifm.commands.words import flow_flags, machine, positive, run_parser, solver_of, trace_flags, trace_of
+from scifm.commands.words import (
+    flow_flags,
+    machine,
+    positive,
+    run_parser,
+    solver_of,
+    tolerance,
+    trace_flags,
+    trace_of,
+)
 from scifm.run import Run
 
 if TYPE_CHECKING:
@@ -24,6 +33,12 @@ def command(words: Sequence[str]) -> int:
     parser.add_argument("-n", "--samples", type=positive, metavar="INT", help="how many (default: the recipe's)")
     parser.add_argument("--draws", type=positive, metavar="INT", help="dequantisation draws (default: the recipe's)")
     trace_flags(parser)
+    parser.add_argument(
+        "--precision",
+        type=tolerance,
+        metavar="FLOAT",
+        help="add probes down to this standard error, bits/dim",
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="JSON file (default in the run's folder)")
     flow_flags(parser)
     found = parser.understand(words)
@@ -43,6 +58,7 @@ def command(words: Sequence[str]) -> int:
     about = {"split": found.split, "seed": seed, "step": step, "weights": found.weights}
     decide = {"split": found.split, "samples": len(scored), "draws": draws, "trace": repr(trace), "seed": seed}
     decide |= {"step": step, "solver": repr(solver), "device": device, "delta": recipe.data.delta}
+    decide |= {"precision": found.precision}
 
     def finish(result: BitsPerDim) -> None:
         verbs.write_score(output, result, found.overwrite, **about)
@@ -51,7 +67,7 @@ def command(words: Sequence[str]) -> int:
     with chunked(output, settings_of(run, recipe, scored, found, decide), len(scored), found.overwrite) as parts:
         score = partial(
             verbs.score, recipe, split=found.split, samples=found.samples, draws=draws, trace=trace, solver=solver,
-            seed=seed, chunk=found.chunk, device=device, keep=parts,
+            seed=seed, chunk=found.chunk, device=device, keep=parts, precision=found.precision,
         )  # fmt: skip
         status = carry_out("score", words, parts, len(scored), lambda progress: score(progress=progress), finish)
         if status == 0:
