@@ -12,10 +12,10 @@ prior N(m, C), white or coloured, full or on a subspace,
 
 A formula with the score of a standard normal, −x̂0/σ, is wrong for every other prior.
 
-Two of these divide by zero at an end: v from x̂1 where σ = 0, v from x̂0 or s where α = 0.  There the numerator vanishes
-too, but not that of a network.  So nothing is divided by less than √ε of the dtype (3e-4 in float32, 1.5e-8 in
-float64), where rounding and what is cut off are of one size; the field stays finite, and what is learnt is used as it
-is.
+Two of these divide by zero at an end: v from x̂1 where σ = 0, v from x̂0 or s where α = 0.  The numerator vanishes there
+too, so there is a limit, but not a value.  So a flow whose network predicts one of these looks at the time √ε of the
+dtype away from either end instead (3e-4 in float32, 1.5e-8 in float64), where rounding is of that size as well; and
+nothing is ever divided by less than √ε.
 
 References: Albergo, Boffi and Vanden-Eijnden 2023; Ma et al. 2024 (SiT), for white noise.
 """
@@ -29,7 +29,7 @@ from scifm.batch import Batch
 from scifm.paths import Path
 from scifm.priors import Prior
 
-__all__ = ["Gauge", "check_convertible"]
+__all__ = ["Gauge", "away_from_the_ends", "check_convertible"]
 
 
 class Gauge:
@@ -103,11 +103,18 @@ def check_convertible(predict: str, path: Path, prior: Prior | None) -> None:
             f"{type(path).__name__} has noise of its own, so its velocity does not tell x0, x1 and the noise apart: "
             f'there is no conversion to or from "{predict}". Use predict="velocity", or an affine path.'
         )
-    if predict == "score" and prior is not None and not prior.gaussian:
+    if predict == "score" and prior is not None and not (prior.gaussian and prior.whitens):
+        lacks = "has no whiten and colour" if prior.gaussian else "is not Gaussian (prior.gaussian is False)"
         raise ValueError(
-            f"{type(prior).__name__} is not Gaussian: the score of x_t is then no function of the velocity. Use "
-            'predict="velocity", or a Gaussian prior.'
+            f"{type(prior).__name__} {lacks}: the score of x_t is then no known function of the velocity. Use "
+            'predict="velocity", or a Gaussian prior that whitens, such as FullGaussian.'
         )
+
+
+def away_from_the_ends(t: Tensor) -> Tensor:
+    """Times (B,) within [√ε, 1 − √ε]."""
+    least = torch.finfo(t.dtype).eps ** 0.5
+    return t.clamp(least, 1 - least)
 
 
 def _away(value: Tensor) -> Tensor:

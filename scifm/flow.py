@@ -25,11 +25,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scifm import quadrature
 from scifm import trace as traces
 from scifm.batch import Batch
-from scifm.conversions import Gauge, check_convertible
-from scifm.couplings import independent
+from scifm.conversions import Gauge, away_from_the_ends, check_convertible
+from scifm.couplings import crossed_by, independent
 from scifm.data.transforms import Identity, Transform
 from scifm.likelihood import BitsPerDim, bits_per_dim
 from scifm.objective import PREDICTIONS, Objective
@@ -95,6 +94,12 @@ class Flow(nn.Module):
                 f"Flow: {type(prior).__name__} does not whiten, so it has no metric of its own: use "
                 'Objective(metric="plain").'
             )
+        crossed = sorted({*crossed_by(coupling)} & {*prior.conditional})
+        if crossed:
+            raise ValueError(
+                f"Flow: the law of {type(prior).__name__} depends on {', '.join(crossed)}, and the coupling pairs across it: "
+                "x0 would not follow the prior any more. Take these names out of the coupling's ignore= and on=."
+            )
         self._start, self._end = path.ends
 
     # -- training --------------------------------------------------------------------------------------
@@ -118,6 +123,8 @@ class Flow(nn.Module):
         t = objective.times(len(model), generator).to(model.x)
         z0, z1 = self._enter(x0, model), self._enter(x1, model)
         x_t, u_t = self.path(z0, z1, t, model, generator)
+        if self.path.noise(t) is not None:  # white in all directions, and the prior may live in fewer
+            x_t, u_t = self.prior.project(x_t, model), self.prior.project(u_t, model)
         output = self._network(t, x_t, model)
         if objective.predict == "velocity":
             residual = output - u_t
@@ -228,10 +235,6 @@ class Flow(nn.Module):
         differentiable: bool = False,
     ) -> tuple[Tensor, Solution]:
         """`log_prob` (B,) together with the Solution, whose logdet (B, K) keeps each probe apart."""
-        if solver.steps is not None and solver.steps < 2:
-            raise ValueError(
-                "Flow.log_prob: a single step gives no usable likelihood; take more steps, or an adaptive method."
-            )
         with torch.set_grad_enabled(differentiable):
             model = self.transform(batch)
             self._has_density(model)
@@ -291,15 +294,28 @@ class Flow(nn.Module):
     ) -> Solution:
         """Carry z, in the flow's metric, from t0 to t1; with a trace, the log-determinant too."""
 
-        def field(t: Tensor, x: Tensor, batch: Batch, probes: Tensor | None) -> tuple[Tensor, None]:
+        def plain(t: Tensor, x: Tensor, batch: Batch, probes: Tensor | None) -> tuple[Tensor, None]:
             return self._velocity(t, x, batch), None
 
+        def both(t: Tensor, x: Tensor, batch: Batch, probes: Tensor | None) -> tuple[Tensor, Tensor]:
+            assert trace is not None
+            return trace(self._velocity, t, x, batch, probes)
+
+        if not isinstance(solver, Solver):
+            raise TypeError(f"Flow: this needs an ordinary equation, a Solver(...), got {solver!r}.")
+        if trace is not None and solver.steps == 1:
+            raise ValueError(
+                "Flow.log_prob: a single step gives no usable likelihood; take more steps, or an adaptive method."
+            )
         training = self.velocity.training
         self.velocity.eval()  # one network for the whole curve: no dropout, no running statistics
         try:
-            if trace is not None:
-                return quadrature.transport(self._velocity, trace, z, t0, t1, like, solver, probes)
-            return integrate(field, z, t0, t1, like, solver)
+            dims = self.prior.dims(like)
+            if trace is None:
+                return integrate(plain, z, t0, t1, like, solver, dims=dims)
+            if solver.steps is not None:
+                return integrate(both, z, t0, t1, like, solver, probes)
+            return integrate(plain, z, t0, t1, like, solver, probes, divergence=lambda *at: both(*at)[1], dims=dims)
         finally:
             self.velocity.train(training)
 
@@ -355,10 +371,10 @@ class Flow(nn.Module):
 
     def _velocity(self, t: Tensor, x: Tensor, batch: Batch) -> Tensor:
         x = self.prior.project(x, batch)
-        value = self._network(t, x, batch)
         if self.objective.predict == "velocity":
-            return value
-        return self._gauge(t, x, batch).to_velocity(self.objective.predict, value)
+            return self._network(t, x, batch)
+        t = away_from_the_ends(t)
+        return self._gauge(t, x, batch).to_velocity(self.objective.predict, self._network(t, x, batch))
 
     def _network(self, t: Tensor, x: Tensor, batch: Batch) -> Tensor:
         try:
@@ -391,7 +407,7 @@ class Flow(nn.Module):
         projected = self.prior.project(x, like)
         if projected is x:
             return x
-        off = like.total((projected - x).square().double()).sqrt()
+        off = like.total((projected - x).square().double()).sqrt().nan_to_num(nan=math.inf)
         size = like.total(x.square().double()).sqrt()
         bad = off > 100 * torch.finfo(x.dtype).eps ** 0.75 * (1 + size)
         if bool(bad.any()):

@@ -97,7 +97,7 @@ def bits_per_dim(
         nfe += float(calls.sum())
         log_prob, variance = _pooled(torch.cat(turns, 2), dims, noise)
         probe_stderr = _probe_stderr(variance, scale)
-        if _enough(probe_stderr, precision, noise.probes, len(turns), most):
+        if _enough(probe_stderr, precision, noise.probes, len(turns), most, len(batch)):
             break
     bits = -log_prob * scale
     mean = estimate(bits)
@@ -185,8 +185,11 @@ def _pooled(columns: Tensor, dims: Tensor, noise: Noise) -> tuple[Tensor, Tensor
     return mixture(log_prob, dims, noise.delta), (weight.square() * variance).sum(0)
 
 
-def _enough(error: float | None, precision: float | None, probes: int, turns: int, most: int) -> bool:
-    if precision is None or not probes or (error is not None and error <= precision):
+def _enough(error: float | None, precision: float | None, probes: int, turns: int, most: int, size: int) -> bool:
+    """Whether to stop. An error that rests on fewer than eight differences is not believed: two may agree by chance."""
+    if precision is None or not probes:
+        return True
+    if error is not None and error <= precision and size * (probes * turns - 1) >= 8:
         return True
     if (turns + 1) * probes <= most:
         return False

@@ -10,6 +10,7 @@ draw exactly once as well; `Sinkhorn` and `Unbalanced` draw from a plan, and may
 
 from scifm.couplings.assignment import assign
 from scifm.couplings.conditional import ConditionalTransport
+from scifm.couplings.crossing import crossed_by
 from scifm.couplings.independent import independent
 from scifm.couplings.optimal_transport import OptimalTransport
 from scifm.couplings.paired import Paired, read_pairs, reflow, write_pairs
@@ -25,6 +26,7 @@ __all__ = [
     "Sinkhorn",
     "Unbalanced",
     "assign",
+    "crossed_by",
     "independent",
     "read_pairs",
     "reflow",

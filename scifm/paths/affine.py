@@ -112,7 +112,7 @@ class VariancePreserving(Path):
                 "VariancePreserving: expected 0 < beta_min <= beta_max and 0 < least < 1, got "
                 f"{self.beta_min}, {self.beta_max}, {self.least}."
             )
-        if self.beta_min + self.beta_max < 8:
+        if self.beta_min + self.beta_max < 9.2:
             raise ValueError(
                 f"VariancePreserving: with rates {self.beta_min} to {self.beta_max} more than a tenth of the data is "
                 "left at t = 0, where the flow starts from the prior alone; raise beta_max (usual: 20)."
@@ -172,6 +172,8 @@ class Affine(Path):
     sigma: Callable[[Tensor], Tensor]
 
     def __post_init__(self) -> None:
+        if not (callable(self.alpha) and callable(self.sigma)):
+            raise TypeError("Affine: alpha and sigma must be functions of t (B,), such as lambda t: t**2.")
         t = torch.linspace(0, 1, 101, dtype=torch.float64)
         for name, value in zip(("α", "σ", "α̇", "σ̇"), self.coefficients(t), strict=True):
             if value.shape != t.shape or not value.isfinite().all():
@@ -183,6 +185,11 @@ class Affine(Path):
         alpha, sigma, alpha_dot, sigma_dot = self.coefficients(t)
         if not (alpha_dot * sigma - alpha * sigma_dot >= 0).all():
             raise ValueError("Affine: α/σ must grow from the prior at t=0 to the data at t=1; are they exchanged?")
+        if not (abs(float(alpha[0])) < 0.2 * float(sigma[0]) and abs(float(sigma[-1])) < float(alpha[-1])):
+            raise ValueError(
+                f"Affine: at t=0 α/σ is {float(alpha[0]):g}/{float(sigma[0]):g}, where the path must be (nearly) a "
+                f"multiple of x0, and at t=1 {float(alpha[-1]):g}/{float(sigma[-1]):g}, where it must be one of x1."
+            )
 
     def coefficients(self, t: Tensor) -> Coefficients:
         one = torch.ones_like(t)

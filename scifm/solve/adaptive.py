@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from scifm.solve.along import PER_STEP, along
 from scifm.solve.dense import Recorder
 from scifm.solve.solver import Solver, SolverError, some
 from scifm.solve.walk import Step, Walk
@@ -22,14 +23,16 @@ __all__ = ["adaptive"]
 FULL = 0.75  # share of the carried samples that must still be moving for the batch to stay together
 
 
-def adaptive(walk: Walk, t1: float, solver: Solver, recorder: Recorder | None) -> tuple[Tensor, Tensor, Tensor]:
+def adaptive(
+    walk: Walk, t1: float, solver: Solver, recorder: Recorder | None, dims: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Moves all samples to t1; returns their evaluations, accepted and rejected steps, (B,) each."""
     order, sign = walk.tableau.order, 1.0 if walk.span > 0 else -1.0
-    dims = _dims(walk)
+    dims = (walk.like.dims if dims is None else dims).to(walk.x.device).clamp(min=1).double()
     h = first_step(walk, solver, dims)
     start, before = walk.calls, torch.ones_like(h)
     refused: Tensor | None = None  # who was refused in the last attempt; None where nobody was
-    counts = torch.zeros(2, len(h), dtype=torch.long, device=h.device)  # attempts, accepted
+    counts = torch.zeros(3, len(h), dtype=torch.long, device=h.device)  # attempts, accepted, summed along the curve
     ledger = torch.zeros_like(counts)
     per_attempt = len(walk.tableau.c) - walk.tableau.fsal
     for _ in range(solver.max_steps):
@@ -39,6 +42,11 @@ def adaptive(walk: Walk, t1: float, solver: Solver, recorder: Recorder | None) -
         step = walk.step(sign * h)
         error = _error(walk, step, h, solver, dims)
         moving = left > 0
+        end = (step.v, step.d) if walk.tableau.fsal else walk.evaluate(_end(walk, sign * h), step.x)
+        rate = None
+        if walk.divergence is not None and bool((moving & (error <= 1)).any()):  # else it is refused without it
+            counts[2] += moving
+            error, rate = _sum_along(walk, step, end[0], sign * h, error, solver, dims)
         good = moving & (error <= 1)
         arrived = good & (h >= left)
         stuck = moving & (h < 1e-12 * abs(walk.span)) & (h < left)
@@ -46,12 +54,13 @@ def adaptive(walk: Walk, t1: float, solver: Solver, recorder: Recorder | None) -
         passed, remaining, lost = torch.stack([good.sum(), moving_on.sum(), stuck.sum()]).tolist()
         if lost:
             _give_up(walk, stuck, counts, "the step shrank below 1e-12 of the interval")
-        counts += torch.stack([moving, good])
-        end = (step.v, step.d) if walk.tableau.fsal else walk.evaluate(_end(walk, sign * h), step.x)
+        counts[:2] += torch.stack([moving, good])
         t = torch.where(arrived, t1, walk.t + sign * h)
         if recorder is not None:
             recorder.note(walk, step, t, end, good)
         _accept(walk, step, end, None if passed == len(h) else good, t)
+        if rate is not None and walk.rate is not None:
+            walk.rate = torch.where(good[:, None], rate, walk.rate)
         if remaining == 0:
             break
         h, before = _next(h, error, before, good, refused, order, passed == len(h))
@@ -64,16 +73,26 @@ def adaptive(walk: Walk, t1: float, solver: Solver, recorder: Recorder | None) -
     else:
         _give_up(walk, walk.t != t1, counts, f"{solver.max_steps} steps were not enough")
     ledger[:, walk.who] = counts
-    attempts, accepted = ledger
-    return start + per_attempt * attempts, accepted, attempts - accepted
+    attempts, accepted, summed = ledger
+    calls = start + per_attempt * attempts + (summed * PER_STEP + 1 if walk.divergence is not None else 0)
+    return calls, accepted, attempts - accepted
+
+
+def _sum_along(
+    walk: Walk, step: Step, slope: Tensor, h: Tensor, error: Tensor, solver: Solver, dims: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gives the step its log-determinant; returns the larger of its error and `error`, (n,), and the divergence at
+    the end, (n, K)."""
+    gain, gap, rate = along(walk, step, slope, h)
+    assert walk.logdet is not None
+    step.logdet = walk.logdet + gain
+    with torch.no_grad():
+        size = torch.maximum(walk.logdet.mean(1).abs(), step.logdet.mean(1).abs())
+        return torch.maximum(error, gap / (solver.atol * dims + solver.rtol * size)), rate
 
 
 def _end(walk: Walk, h: Tensor) -> Tensor:
     return (walk.t + h).clamp(walk.low, walk.high).to(walk.x.dtype)
-
-
-def _dims(walk: Walk) -> Tensor:
-    return walk.like.dims.to(walk.x.device).clamp(min=1).double()
 
 
 def _accept(walk: Walk, step: Step, end: tuple[Tensor, Tensor | None], who: Tensor | None, t: Tensor) -> None:
@@ -85,8 +104,9 @@ def _accept(walk: Walk, step: Step, end: tuple[Tensor, Tensor | None], who: Tens
     rows = walk.like.spread(who)
     v = torch.where(rows, end[0], walk.v.kept[0])
     d = None
-    if walk.d is not None and walk.logdet is not None and step.logdet is not None and end[1] is not None:
+    if walk.d is not None and end[1] is not None:
         d = torch.where(who[:, None], end[1], walk.d.kept[0])
+    if walk.logdet is not None and step.logdet is not None:
         walk.logdet = torch.where(who[:, None], step.logdet, walk.logdet)
     walk.x, walk.t = torch.where(rows, step.x, walk.x), torch.where(who, t, walk.t)
     walk.begin(v, d)
@@ -126,6 +146,9 @@ def first_step(walk: Walk, solver: Solver, dims: Tensor) -> Tensor:
     but none that would move the state by more than its own size.
 
     The guess of Hairer, Nørsett and Wanner (1993, II.4) costs an evaluation, and on trained flows more steps after it.
+    Backward the walk starts at the data, where a velocity is steepest: narrow data have a layer there that a long first
+    step would jump over, with an error estimate that does not see it.  So that way one evaluation, a thousandth of the
+    way on, asks how fast the velocity changes, and the first step is none over which it would change by its own size.
     """
     scale, span = solver.atol + solver.rtol * walk.x.abs(), abs(walk.span)
 
@@ -133,7 +156,14 @@ def first_step(walk: Walk, solver: Solver, dims: Tensor) -> Tensor:
         return (walk.like.total((value / scale).square().double()) / dims).sqrt()
 
     size = norm(walk.x).clamp(min=1)
-    return torch.minimum(0.5 * span * size.pow(-1 / walk.tableau.order), size / norm(walk.v.kept[0]))
+    v = walk.v.kept[0]
+    guess = torch.minimum(0.5 * span * size.pow(-1 / walk.tableau.order), size / norm(v))
+    if walk.span > 0:
+        return guess
+    little = 1e-3 * span
+    next_v, _ = walk.evaluate(_end(walk, torch.full_like(walk.t, -little)), walk.x - little * v)
+    changes = norm(next_v - v).clamp(min=1e-300)
+    return torch.minimum(guess, little * (norm(v) + norm(next_v)) / (2 * changes))
 
 
 def _give_up(walk: Walk, who: Tensor, counts: Tensor, why: str) -> None:

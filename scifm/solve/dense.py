@@ -18,7 +18,15 @@ from torch import Tensor
 from scifm.solve.stages import Stages
 from scifm.solve.walk import Step, Walk
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "hermite"]
+
+
+def hermite(
+    start: Tensor, stop: Tensor, first: Tensor, last: Tensor, extra: Tensor | None, h: Tensor, u: Tensor | float
+) -> Tensor:
+    """x(θ) at θ = u of a step of size h from `start` to `stop`, with the slopes there and Σ d_i k_i; all broadcast."""
+    x = start + u * u * (3 - 2 * u) * (stop - start) + h * u * (1 - u) * ((1 - u) * first - u * last)
+    return x if extra is None else x + h * (u * (1 - u)) ** 2 * extra
 
 
 class Recorder:
@@ -58,11 +66,8 @@ class Recorder:
             shape = (-1, *[1] * (start.ndim - 1))
             size = h[b].to(start.dtype).reshape(shape)
             u = ((self.times[j] - walk.t[b]) / h[b]).to(start.dtype).reshape(shape)
-            x = start[at] + u * u * (3 - 2 * u) * (stop - start)[at]
-            x = x + size * u * (1 - u) * ((1 - u) * stages.kept[0][at] - u * slope[at])
-            if walk.tableau.dense is not None:
-                x = x + size * (u * (1 - u)).square() * stages.mix("dense")[at]
-            return x
+            extra = None if walk.tableau.dense is None else stages.mix("dense")[at]
+            return hermite(start[at], stop[at], stages.kept[0][at], slope[at], extra, size, u)
 
         j, at = inside[:, owner].nonzero().unbind(1)
         self.states.append((j, walk.rows[at], between(walk.v, walk.x, step.x, end[0], j, at, owner[at])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -29,6 +29,8 @@ def integrate(
     solver: Solver = Solver(),
     probes: Tensor | None = None,
     times: Sequence[float] | Tensor | None = None,
+    divergence: Callable[..., Tensor] | None = None,
+    dims: Tensor | None = None,
 ) -> Solution:
     """Carry x from time t0 to t1, forward or backward.
 
@@ -43,6 +45,11 @@ def integrate(
         solver: method, tolerances or steps.
         probes: (K, rows, *event), cut to the samples the field is called with.
         times: where to note the path, in the order of the walk, between t0 and t1.
+        divergence: `(t (B,), x, batch, probes) -> (B, K)` of a field that gives none itself. Adaptive steps then sum it
+            along the curve (`scifm.solve.along`), in fewer evaluations. Not for fixed steps, which take that of the
+            field.
+        dims: (B,) degrees of freedom of each sample, over which errors are averaged, where they are fewer than its
+            numbers: zeros outside of a mask would dilute the error.
 
     Raises:
         SolverError: after `max_steps`, or where the velocity is not finite.
@@ -50,17 +57,19 @@ def integrate(
     """
     t0, t1 = float(t0), float(t1)
     wanted = _checked(x, t0, t1, like, solver, probes, times)
+    if divergence is not None and solver.steps is not None:
+        raise ValueError("integrate: fixed steps take the divergence of the field; return it there.")
     method = METHODS[solver.method]
     tableau = METHODS[method.start] if isinstance(method, Adams) else method
     assert isinstance(tableau, Tableau)
-    walk = Walk(field, x, t0, t1, like, probes, tableau)
+    walk = Walk(field, x, t0, t1, like, probes, tableau, divergence)
     _finite(walk, t0, walk.first[0])  # a velocity that is NaN at once would only look like a step too long
     recorder = None if wanted is None else Recorder(wanted, walk, t0, t1)
     if t0 == t1 or len(like) == 0:
         accepted = rejected = torch.zeros_like(walk.who)
         nfe = accepted + walk.calls
     elif solver.steps is None:
-        nfe, accepted, rejected = adaptive(walk, t1, solver, recorder)
+        nfe, accepted, rejected = adaptive(walk, t1, solver, recorder, dims)
     else:
         grid = solver.grid(t0, t1)
         fixed(walk, grid, method, recorder)

@@ -6,6 +6,7 @@ the end.  Which rows, probes, conditions and edges belong to whom is the batch's
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -37,11 +38,21 @@ class Walk:
         v, d: stages of the velocity and of the divergence; stage 0 belongs to t and x.
         who: (n,) numbers of the carried samples, rows: (rows,) numbers of their rows, in the whole batch.
         first: what the field said at the start.
+        divergence: `(t, x, batch, probes) -> (n, K)`, where the log-determinant is summed along the curve; else None.
+        rate: (n, K) float64, what it says at t and x.
         calls: evaluations made so far.
     """
 
     def __init__(
-        self, field: Field, x: Tensor, t0: float, t1: float, like: Batch, probes: Tensor | None, tableau: Tableau
+        self,
+        field: Field,
+        x: Tensor,
+        t0: float,
+        t1: float,
+        like: Batch,
+        probes: Tensor | None,
+        tableau: Tableau,
+        divergence: Callable[..., Tensor] | None = None,
     ):
         self.field, self.x, self.like, self.probes, self.tableau = field, x, like, probes, tableau
         self.span, self.low, self.high = t1 - t0, min(t0, t1), max(t0, t1)
@@ -57,6 +68,16 @@ class Walk:
         self.logdet = None if d is None else torch.zeros_like(d)
         self.v = Stages(Weights(tableau, x), v, self.graph)
         self.d = None if d is None else Stages(Weights(tableau, d), d, self.graph)
+        self.divergence, self.rate = divergence, None
+        if divergence is not None:
+            self.rate = self.diverge(self.t, x)
+            self.logdet = torch.zeros_like(self.rate)
+
+    def diverge(self, t: Tensor, x: Tensor) -> Tensor:
+        """Divergence (n, K), float64, at times t (n,)."""
+        assert self.divergence is not None
+        t = t.clamp(self.low, self.high).to(x.dtype)
+        return _columns(self.divergence(t, x, self.like.replace(x), self.probes), len(t))
 
     def evaluate(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Velocity like x and divergence (n, K), float64, at times t (n,) in the dtype of x."""
@@ -69,12 +90,7 @@ class Walk:
             )
         if d is None:
             return v, None
-        if d.ndim != 2 or len(d) != len(t):
-            raise ValueError(
-                f"integrate: the field must return a divergence (samples, probes), here ({len(t)}, K), got "
-                f"{tuple(d.shape)}; a single estimate is a column, divergence[:, None]."
-            )
-        return v, d.double()
+        return v, _columns(d, len(t))
 
     def begin(self, v: Tensor, d: Tensor | None) -> None:
         """Velocity and divergence at the present t and x."""
@@ -116,6 +132,7 @@ class Walk:
         self.x, self.rows, self.t, self.who = self.x[stay], self.rows[stay], self.t[index], self.who[index]
         self.like = part.replace(self.x)
         self.logdet = None if self.logdet is None else self.logdet[index]
+        self.rate = None if self.rate is None else self.rate[index]
         self.probes = None if self.probes is None else self.probes[:, stay]
         self.v, self.d = self.v.cut(stay), None if self.d is None else self.d.cut(index)
         return index
@@ -127,6 +144,15 @@ class Walk:
         who, rows, x, logdet = zip(*self.done, (self.who, self.rows, self.x, self.logdet), strict=True)
         x = torch.cat(x)[torch.cat(rows).argsort()]
         return x, None if self.logdet is None else torch.cat(logdet)[torch.cat(who).argsort()]
+
+
+def _columns(d: Tensor, size: int) -> Tensor:
+    if d.ndim != 2 or len(d) != size:
+        raise ValueError(
+            f"integrate: the field must return a divergence (samples, probes), here ({size}, K), got "
+            f"{tuple(d.shape)}; a single estimate is a column, divergence[:, None]."
+        )
+    return d.double()
 
 
 def ahead(x: Tensor, h: Tensor | float, slope: Tensor) -> Tensor:

@@ -1,0 +1,27 @@
+"""Which conditions a coupling pairs across, so that a prior that depends on one of them can be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scifm.couplings.conditional import ConditionalTransport
+from scifm.couplings.optimal_transport import OptimalTransport
+from scifm.couplings.partial import Partial
+from scifm.couplings.sinkhorn import Sinkhorn
+from scifm.couplings.unbalanced import Unbalanced
+
+__all__ = ["crossed_by"]
+
+
+def crossed_by(coupling: Any) -> tuple[str, ...]:
+    """Names of context across which a coupling of this package pairs; empty for one of your own, which nobody knows.
+
+    Example:
+        >>> crossed_by(OptimalTransport(ignore=("time",)))
+        ('time',)
+    """
+    if isinstance(coupling, ConditionalTransport):
+        return (*coupling.ignore, *coupling.on)
+    if isinstance(coupling, OptimalTransport | Partial | Sinkhorn | Unbalanced):
+        return coupling.ignore
+    return ()
