@@ -40,7 +40,7 @@ ARMS = {
 }
 RECIPES = {"moons": "plane", "terrain": "quickstart", "ncep_air": "ncep_air"}
 SEEDS = {"moons": 5, "terrain": 3, "ncep_air": 3}
-POINTS, FIELDS, CHUNK = 4000, 64, 32
+POINTS, FIELDS, SCORED, CHUNK = 4000, 48, 48, 32
 
 
 def train(name: str, arm: str, seed: int, steps: int | None, root: Path) -> Path:
@@ -55,6 +55,7 @@ def train(name: str, arm: str, seed: int, steps: int | None, root: Path) -> Path
         else:
             words += [RECIPES[name], *flags, "--seed", str(seed), "--out", str(folder), "--threads", "1"]
             words += [] if steps is None else ["--steps", str(steps)]
+            words += [] if name == "moons" else ["--test-samples", str(SCORED)]
         print(" ".join(words[1:]), file=sys.stderr, flush=True)
         subprocess.run([*words, "--track", "none"], check=True, stdout=sys.stderr)
     return folder

@@ -23,6 +23,7 @@ def recipe(
     harmonics: int = 3,
     steps: int = 3000,
     batch_size: int = 16,
+    test_samples: int = 126,
 ):
     """A flow of air temperature.
 
@@ -32,6 +33,7 @@ def recipe(
     harmonics: annual, in the climatology
     steps: of the optimiser
     batch_size: maps per step
+    test_samples: maps of the test split that are scored
     """
     data = load_dataset("ncep_air").ncep_air()
     anomaly = Climatology(harmonics=harmonics, per="global").fit(data.train)
@@ -56,7 +58,7 @@ def recipe(
         valid_every=500,
         checkpoint_every=500,
         valid_samples=16,
-        test_samples=126,
+        test_samples=test_samples,
     )
 
 

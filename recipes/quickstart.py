@@ -22,6 +22,7 @@ def recipe(
     coupling: Literal["independent", "ot"] = "independent",
     steps: int = 1200,
     batch_size: int = 32,
+    test_samples: int = 96,
 ):
     """A flow of terrain.
 
@@ -30,6 +31,7 @@ def recipe(
     coupling: how draws of the prior are paired with data: at random, or by optimal transport in the metric of the prior
     steps: of the optimiser
     batch_size: patches per step
+    test_samples: patches of the test split that are scored
     """
     data = load_dataset("terrain").terrain()
     height = Standardise().fit(data.train)
@@ -53,5 +55,5 @@ def recipe(
         batch_size=batch_size,
         learning_rate=2e-3,
         valid_samples=16,
-        test_samples=96,
+        test_samples=test_samples,
     )

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
+from scifm.quadrature import LEVELS, clenshaw_curtis, transport
 from torch import nn
 
 from scifm import Batch, Solver, SolverError
-from scifm.quadrature import LEVELS, clenshaw_curtis, transport
 from scifm.solve import integrate
 from scifm.trace import Exact, Hutchinson
 
