@@ -97,7 +97,7 @@ class Flow(nn.Module):
         crossed = sorted({*crossed_by(coupling)} & {*prior.conditional})
         if crossed:
             raise ValueError(
-                f"Flow: the law of {type(prior).__name__} depends on {', '.join(crossed)} and the coupling pairs across "
+                f"Flow: the law of {type(prior).__name__} depends on {', '.join(crossed)}. The coupling pairs across "
                 "that: x0 would not follow the prior any more. Take these names out of the coupling's ignore= and on=."
             )
         self._start, self._end = path.ends
@@ -235,6 +235,8 @@ class Flow(nn.Module):
         differentiable: bool = False,
     ) -> tuple[Tensor, Solution]:
         """`log_prob` (B,) together with the Solution, whose logdet (B, K) keeps each probe apart."""
+        if isinstance(trace, type | str):
+            raise TypeError(f"Flow: trace must be an estimator that is made, such as trace.Exact(), got {trace!r}.")
         with torch.set_grad_enabled(differentiable):
             model = self.transform(batch)
             self._has_density(model)
@@ -270,6 +272,8 @@ class Flow(nn.Module):
         if kind == "score":
             self._needs_independence("a score")
         check_convertible(kind, self.path, self._law)
+        if not isinstance(t, Tensor) or t.shape != (len(batch),):
+            raise ValueError(f"Flow.estimate: t must hold one time per sample, shape ({len(batch)},), got {t!r}.")
         t = t.to(batch.x)
         z = self._enter(batch.x, batch)
         value = self._gauge(t, z, batch).from_velocity(kind, self._velocity(t, z, batch))

@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from scifm.times import Times, uniform
@@ -59,5 +60,14 @@ class Objective:
         for name, part in (("times", self.times), ("weight", self.weight)):
             if part is not None and (isinstance(part, type) or not callable(part)):
                 raise TypeError(f"Objective: {name} must be a callable, made if it is a class; got {part!r}.")
+        if self.weight is not None:
+            t = torch.linspace(0, 1, 101, dtype=torch.float64)
+            w = self.weight(t)
+            if not isinstance(w, Tensor) or w.shape != t.shape or not (w.isfinite().all() and (w >= 0).all()):
+                got = tuple(w.shape) if isinstance(w, Tensor) else type(w).__name__
+                raise ValueError(
+                    "Objective: weight must give one number per sample, (B,) for t (B,), finite and not negative; got "
+                    f"{got if got != tuple(t.shape) else 'numbers that are negative or not finite'}."
+                )
         if not 0 <= self.thickening < math.inf:
             raise ValueError(f"Objective: thickening must be finite and not negative, got {self.thickening}.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from scifm.commands.resumable import carry_out, chunked, settings_of
 from scifm.commands.words import (
+    WrongUse,
     flow_flags,
     machine,
     positive,
@@ -42,6 +43,8 @@ def command(words: Sequence[str]) -> int:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="JSON file (default in the run's folder)")
     flow_flags(parser)
     found = parser.understand(words)
+    if found.exact and found.precision:
+        raise WrongUse("--precision is about random probes, which --exact has none of; leave one of them out.")
     run = Run.open(found.run)
     device, _ = machine(found.device, found.threads)
     solver = solver_of(found)

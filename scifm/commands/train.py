@@ -184,18 +184,21 @@ def _finish(run: Run, recipe: Recipe, device: str, tracker: Tracker) -> Run:
         about = {"seed": seed, "step": step, "recipe": run.record["recipe"]}
         path = verbs.write_samples(batch, recipe.data, run.folder / "samples", about)
         run = _note_final(run, path, step)
-    path = run.folder / "score.json"
-    if not _is_final(run, path, step):
+    path, scored = run.folder / "score.json", recipe.flow.prior.has_density
+    if scored and not _is_final(run, path, step):
         with bar("score", min(number, len(recipe.data.test))) as shown:
             result = verbs.score(recipe, seed=seed, device=device, progress=shown.update)
         _set_aside(path)
         verbs.write_score(path, result, split="test", seed=seed, step=step, weights="ema")
         run = _note_final(run, path, step)
     _publish(run, tracker, recipe.steps)
-    print(f"\n{run.score['line'].replace(' | ', chr(10) + '  ')}")  # type: ignore[index]
+    if scored:
+        print(f"\n{run.score['line'].replace(' | ', chr(10) + '  ')}")  # type: ignore[index]
+    else:
+        print(f"\nno score: {type(recipe.flow.prior).__name__} has no density, so the flow has no likelihood")
     made = draw_report(run, recipe)
-    for path in [p for p in (run.samples, run.folder / "score.json", *made) if p is not None]:
-        tracker.artifact(path)
+    for file in [p for p in (run.samples, path if scored else None, *made) if p is not None]:
+        tracker.artifact(file)
     print(f"{run.samples}\n{run.folder / 'report.md'}")
     return run
 

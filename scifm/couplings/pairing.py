@@ -42,6 +42,8 @@ def pair(
         ValueError: where x0 differs from the data in shape, dtype or device, or either is empty or not finite;
             where the prior's law depends on context that is ignored.
     """
+    if isinstance(ignore, str):
+        raise ValueError(f'{who}: ignore must be a tuple of names, e.g. ("{ignore}",), got {ignore!r}.')
     got, wanted = (x0.dtype, x0.device, tuple(x0.shape)), (batch.x.dtype, batch.x.device, tuple(batch.x.shape))
     if got != wanted:
         raise ValueError(

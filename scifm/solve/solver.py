@@ -65,9 +65,9 @@ class Solver:
         if isinstance(self.spacing, tuple) and self.steps is None:
             object.__setattr__(self, "steps", len(self.spacing) - 1)
         if self.steps is None and METHODS[self.method].error is None:
-            raise ValueError(f"Solver: {self.method} has no error estimate; give steps=, or use dopri5 or tsit5.")
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"Solver: steps must be at least 1, got {self.steps}.")
+            raise ValueError(f"Solver: {self.method} has no error estimate; give steps=, or use bosh5 or dopri5.")
+        if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
+            raise ValueError(f"Solver: steps must be a whole number of at least 1, got {self.steps}.")
         if not (self.rtol > 0 and self.atol > 0 and self.max_steps > 0):
             raise ValueError(
                 f"Solver: rtol, atol and max_steps must be positive, got {self.rtol}, {self.atol}, {self.max_steps}."
