@@ -36,6 +36,7 @@ from scifm.paths import Linear, Path
 from scifm.priors import Prior
 from scifm.sde import Stochastic, diffuse
 from scifm.solve import Solution, Solver, integrate
+from scifm.support import check_density, on_subspace
 from scifm.trace import Trace
 
 __all__ = ["Flow"]
@@ -117,7 +118,7 @@ class Flow(nn.Module):
         """
         model, objective = self.transform(batch), self.objective
         x0 = self.pair(model, generator) if x0 is None else _alike("Flow.loss: x0", x0, model.x)
-        x1 = self._on_subspace(model.x, model)
+        x1 = on_subspace(self.prior, model.x, model)
         if objective.thickening:
             x1 = x1 + objective.thickening * self.prior.project(model.randn(generator), model)
         t = objective.times(len(model), generator).to(model.x)
@@ -189,7 +190,7 @@ class Flow(nn.Module):
             samples in the user's units; their log-density in nats, in the user's units, (B,) float64; the Solution.
         """
         z = self._begin(like, generator, x0)
-        self._has_density(like)
+        check_density(self.prior, like)
         trace = traces.default(like) if trace is None else trace
         probes = trace.draw(like, generator) if probes is None else probes
         solution = self.transport(z, 0.0, 1.0, like, solver, trace, probes)
@@ -239,10 +240,10 @@ class Flow(nn.Module):
             raise TypeError(f"Flow: trace must be an estimator that is made, such as trace.Exact(), got {trace!r}.")
         with torch.set_grad_enabled(differentiable):
             model = self.transform(batch)
-            self._has_density(model)
+            check_density(self.prior, model)
             trace = traces.default(model) if trace is None else trace
             probes = trace.draw(model, generator) if probes is None else probes
-            z = self._end * self._enter(self._on_subspace(model.x, model), model)
+            z = self._end * self._enter(on_subspace(self.prior, model.x, model), model)
             solution = self.transport(z, 1.0, 0.0, model, solver, trace, probes)
             assert solution.logdet is not None
             base = self._base(solution.x, model) + solution.logdet.mean(1)
@@ -392,36 +393,6 @@ class Flow(nn.Module):
                 f"batch.to({weight.dtype}) or flow.velocity.to({x.dtype})."
             ) from error
         return self.prior.project(output, batch)
-
-    def _has_density(self, like: Batch) -> None:
-        """Refuse, before the work, a likelihood that does not exist."""
-        if not self.prior.has_density:
-            raise NotImplementedError(
-                f"Flow: {type(self.prior).__name__} has no density, so the flow has no likelihood either; for one, "
-                "start from a prior that is fitted to the same data, such as FullGaussian."
-            )
-        if type(self.prior).project is Prior.project and bool((self.prior.dims(like) != like.dims).any()):
-            raise ValueError(
-                f"Flow: {type(self.prior).__name__} lives on a subspace, prior.dims(batch) is less than batch.dims, "
-                "but has no project(x, like); without it divergences would be wrong. Define the projection."
-            )
-
-    def _on_subspace(self, x: Tensor, like: Batch) -> Tensor:
-        """x itself, if it lies where the prior lives."""
-        projected = self.prior.project(x, like)
-        if projected is x:
-            return x
-        off = like.total((projected - x).square().double()).sqrt().nan_to_num(nan=math.inf)
-        size = like.total(x.square().double()).sqrt()
-        bad = off > 100 * torch.finfo(x.dtype).eps ** 0.75 * (1 + size)
-        if bool(bad.any()):
-            first = int(bad.nonzero()[0])
-            raise ValueError(
-                f"Flow: {type(self.prior).__name__} lives on a subspace, and sample {first} is {float(off[first]):.3g} "
-                "away from it, where its density is zero; project the data first, batch.replace(prior.project(...)) "
-                "in model units (centre sets, put zeros on the mask)."
-            )
-        return projected
 
     def _enter(self, x: Tensor, like: Batch) -> Tensor:
         return self.prior.whiten(x, like) if self.metric == "prior" else x

@@ -44,8 +44,9 @@ def adaptive(
         moving = left > 0
         end = (step.v, step.d) if walk.tableau.fsal else walk.evaluate(_end(walk, sign * h), step.x)
         rate = None
-        if walk.divergence is not None and bool((moving & (error <= 1)).any()):  # else it is refused without it
-            counts[2] += moving
+        hopeful = moving & (error <= 1)
+        if walk.divergence is not None and bool(hopeful.any()):  # others are refused without it
+            counts[2] += hopeful
             error, rate = _sum_along(walk, step, end[0], sign * h, error, solver, dims)
         good = moving & (error <= 1)
         arrived = good & (h >= left)
@@ -162,13 +163,13 @@ def first_step(walk: Walk, solver: Solver, dims: Tensor) -> Tensor:
         return guess
     little = 1e-3 * span
     next_v, _ = walk.evaluate(_end(walk, torch.full_like(walk.t, -little)), walk.x - little * v)
-    changes = norm(next_v - v).clamp(min=1e-300)
-    return torch.minimum(guess, little * (norm(v) + norm(next_v)) / (2 * changes))
+    changes, sizes = norm(next_v - v), norm(v) + norm(next_v)
+    return torch.where(changes > 0, torch.minimum(guess, little * sizes / (2 * changes)), guess)
 
 
 def _give_up(walk: Walk, who: Tensor, counts: Tensor, why: str) -> None:
     first = int(who.nonzero()[0])
-    attempts, accepted = counts[:, first].tolist()
+    attempts, accepted, _ = counts[:, first].tolist()
     raise SolverError(
         f"integrate: {why}; sample(s) {some(walk.who[who].tolist())} did not finish, the first is at "
         f"t={float(walk.t[first]):.4g} after {accepted} accepted and {attempts - accepted} rejected steps. Usually the "
