@@ -9,9 +9,10 @@ Clenshaw and Curtis with n + 1 nodes
     t_k = (1 − cos(kπ/n)) / 2,    w_k = (c_k / 2n) [1 − Σ_{j=1}^{n/2} b_j cos(2jkπ/n) / (4j² − 1)]
 
 is exact to degree n and, for smooth integrands, converges geometrically.  Its nodes are nested, so n is doubled for
-each sample by itself until two rules in a row agree.  The tolerance is the solver's: atol per dimension plus rtol of
-the whole, for each step that the sample's curve took, since that is what a log-determinant summed step by step may be
-off by.  A sample that 129 nodes do not settle, with a kink in its velocity, is summed step by step.
+each sample by itself until two rules in a row agree and n is at least the number of steps that the curve took: coarse
+rules agree by chance.  The tolerance is the solver's: atol per dimension plus rtol of the whole, for each step that the
+sample's curve took, since that is what a log-determinant summed step by step may be off by.  A sample that 129 nodes do
+not settle, with a kink in its velocity, is summed step by step.
 
 Fixed steps stay what they are: their log-determinant is summed in the steps that were asked for.
 References: Clenshaw and Curtis 1960; Trefethen 2008.
@@ -87,6 +88,7 @@ def transport(
         now = (t1 - t0) * torch.einsum("k,k...->...", values.new_tensor(clenshaw_curtis(level)), values)
         if previous is not None:
             done = _settled(now, previous, left.like.dims, solution.accepted[left.who], solver)
+            done &= solution.accepted[left.who].clamp(max=LEVELS[-1]) <= level  # fewer nodes may agree by chance
             pieces.append((left.who[done], now[done]))
             if done.all():
                 break

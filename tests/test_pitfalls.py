@@ -76,6 +76,7 @@ GUARDED = [
     ("5.1 #21", "evaluations grow with the batch", "test_solve_leaving::test_each_sample_is_solved_as_if_alone"),
     ("5.1 #22", "log-densities are a hundred times less accurate than states",
      "test_pitfalls_laws::test_the_tolerance_holds_for_log_densities "
+     "test_quadrature::test_rules_that_agree_by_chance_are_not_believed "
      "test_solve::test_the_error_of_the_log_density_is_controlled_too"),
     ("5.1 #23", "names that newer versions of a package lack", "test_pitfalls::test_names_of_numpy_and_torch_exist"),
     ("5.1 #24", "steps asked for are not the steps taken; reflow does not run",
@@ -147,6 +148,8 @@ GUARDED = [
      "test_priors_all::test_values_of_like_are_not_looked_at"),
     ("8 #16", "the noise of a path is white whatever the prior",
      "test_paths_times_couplings::test_what_is_left_of_the_prior_at_the_end_is_the_priors_own_draw"),
+    ("8 #18", "an assignment is sampled, which loses and repeats points",
+     "test_paths_times_couplings::test_couplings_pass_the_public_check"),
     ("8 #17", "pairs cross conditions and skew the prior",
      "test_paths_times_couplings::test_conditions_are_never_crossed_even_where_it_would_pay "
      "test_couplings::test_transport_that_ignores_a_condition_skews_the_prior_and_c2ot_does_not"),
@@ -198,8 +201,13 @@ def test_every_guard_exists(where, what, guards):
         assert name in named_in(file), f"{where}, {what}: there is no {name} in {file}.py any more"
 
 
+def test_every_number_of_the_survey_is_accounted_for():
+    found = {(p[0], n) for row in [*GUARDED, *ELSEWHERE] for p in [row[0].split(" #")] for n in p[1:]}
+    assert found == {("5.1", str(n)) for n in range(1, 26)} | {("8", str(n)) for n in range(1, 26)}
+
+
 def test_every_test_made_for_this_table_is_in_it():
-    own = {"test_every_guard_exists", "test_every_test_made_for_this_table_is_in_it"}
+    own = {n for n in named_in("test_pitfalls") if n.startswith("test_every_") and "draw" not in n}
     named = {g.split("::")[1] for _, _, guards in GUARDED for g in guards.split() if g.startswith("test_pitfalls")}
     assert (named_in("test_pitfalls") | named_in("test_pitfalls_laws")) - own == named
 
@@ -212,7 +220,7 @@ def test_nobody_swallows_words():
 
 
 def test_names_of_numpy_and_torch_exist():
-    """Broken: np.inf written np.infty."""
+    """Broken: np.isfinite written np.isfinit."""
     roots = {"np": np, "torch": torch, "nn": nn}
     for path, tree in TREES.items():
         for node in ast.walk(tree):
@@ -221,18 +229,17 @@ def test_names_of_numpy_and_torch_exist():
 
 
 def test_no_error_is_swallowed_where_numbers_are_made():
-    """A broad except raises again, but at the doors. Broken: one around Flow.density that gives zeros."""
+    """A broad except raises again, but at the doors. Broken: one in Flow.log_prob that gives zeros."""
     for path, tree in TREES.items():
         for node in (n for n in ast.walk(tree) if isinstance(n, ast.ExceptHandler)):
-            broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
+            assert node.type is not None, f"{path.name}:{node.lineno}"
+            narrow = ast.unparse(node.type) not in ("Exception", "BaseException")
             door = path.parent.name == "commands" or path.stem in ("cli", "report", "track")
-            assert node.type is not None and (
-                not broad or door or any(isinstance(n, ast.Raise) for n in ast.walk(node))
-            )
+            assert narrow or door or any(isinstance(n, ast.Raise) for n in ast.walk(node)), f"{path.name}:{node.lineno}"
 
 
 def test_no_assertion_is_always_true():
-    """Broken: `assert gen` in this file."""
+    """Broken: `assert own` in test_step.py, own being a function there."""
     for path in [*SOURCES, *TESTS.glob("*.py")]:
         tree = ast.parse(path.read_text())
         made = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}

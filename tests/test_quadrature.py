@@ -179,3 +179,15 @@ def test_a_divergence_that_is_not_finite_is_named():
     batch = Batch(torch.zeros(2, 3, dtype=torch.float64))
     with torch.no_grad(), pytest.raises(SolverError, match=r"divergence .* not finite at t=1 .*sample\(s\) \[0, 1\]"):
         transport(lambda t, x, b: x.abs().sqrt(), Exact(), batch.x, 1.0, 0.0, batch)
+
+
+def test_rules_that_agree_by_chance_are_not_believed():
+    """The Chebyshev polynomial T_32 is one at all nodes of 8 and of 16 intervals; its integral is 1/(1 − 32²)."""
+
+    def velocity(t, x, batch):
+        return batch.spread(torch.cos(32 * torch.arccos((2 * t - 1).clamp(-1, 1)))) * x
+
+    x = torch.ones(2, 3, dtype=torch.float64)
+    solution = transport(velocity, Exact(), x, 0.0, 1.0, Batch(x))
+    assert int(solution.accepted.min()) > 16
+    assert (solution.logdet - 3 / (1 - 32**2)).abs().max() < 1e-3
