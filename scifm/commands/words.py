@@ -172,6 +172,8 @@ def solver_of(found: argparse.Namespace) -> Solver:
     method = found.method or "bosh5"
     if method not in METHODS:
         raise WrongUse(f"no method {method!r}.{nearest(method, METHODS)}")
+    if found.steps and (found.rtol or found.atol):
+        raise WrongUse("--steps are fixed, so --rtol and --atol would have no effect; give one or the other.")
     return Solver(method, found.rtol or 1e-5, found.atol or 1e-5, found.steps)
 
 
