@@ -12,9 +12,26 @@ import pytest
 import torch
 from torch import nn
 
-from scifm import Batch, Flow, Objective, Solver, networks, paths, times
-from scifm.couplings import OptimalTransport
-from scifm.priors import FullGaussian, Gaussian, Prior, SpectralGaussian, spectra
+from scifm import Batch, Flow, Objective, Solver, Stochastic, networks, paths, times
+from scifm.couplings import (
+    ConditionalTransport,
+    OptimalTransport,
+    Partial,
+    Sinkhorn,
+    Unbalanced,
+    crossed_by,
+    independent,
+)
+from scifm.priors import (
+    Conditional,
+    FullGaussian,
+    Gaussian,
+    Masked,
+    MeanFreeGaussian,
+    Prior,
+    SpectralGaussian,
+    spectra,
+)
 from scifm.trace import Exact, Hutchinson
 
 TIGHT = Solver("dopri5", rtol=1e-10, atol=1e-10)
@@ -159,6 +176,43 @@ def test_log_density_matches_the_closed_form_ragged():
         C = torch.eye(n, dtype=torch.float64) + c * torch.ones(n, n, dtype=torch.float64)
         wanted = normal(torch.zeros(n, dtype=torch.float64), C).log_prob(part.T).sum()
         assert abs(float(log_prob[b] - wanted)) < 1e-6
+
+
+class Narrows(nn.Module):
+    """The exact velocity N(0, I) -> N(0, s² I); backward, all of it happens where 1 − t is about s."""
+
+    def __init__(self, s):
+        super().__init__()
+        self.s = s
+
+    def forward(self, t, x, batch):
+        return batch.spread((self.s**2 * t - (1 - t)) / (self.s**2 * t**2 + (1 - t) ** 2)) * x
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("s", [0.05, 0.01, 0.003])
+def test_narrow_data_are_encoded_and_scored_by_the_usual_solver(s, dtype):
+    """A first step that jumps over the layer at the data sees nothing of it, and its error estimate neither."""
+    x0 = torch.randn(6, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    batch = Batch((s * x0).to(dtype))
+    flow = Flow(Narrows(s), Gaussian())
+    assert (flow.encode(batch).x - x0).abs().max() < 1e-3
+    wanted = normal(torch.zeros(16).double(), s**2 * torch.eye(16).double()).log_prob(s * x0)
+    assert (flow.log_prob(batch, Exact()) - wanted).abs().max() < 5e-3
+    assert (flow.log_prob(batch, Hutchinson(1)) - wanted).abs().max() < 5e-3  # J is a number times I
+
+
+def test_a_network_that_rests_is_carried_both_ways():
+    """As it is after an initialisation with zeros; an empty sample rests as well."""
+
+    class Rests(nn.Module):
+        def forward(self, t, x, batch):
+            return torch.zeros_like(x)
+
+    flow = Flow(Rests(), Gaussian())
+    batch = Batch(torch.randn(5, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 2, 2, 2]), 3)
+    assert torch.equal(flow.encode(batch).x, batch.x)
+    assert torch.allclose(flow.log_prob(batch), Gaussian().log_prob(batch.x, batch).double())
 
 
 def test_hutchinson_agrees_with_the_exact_trace_within_its_standard_error():
@@ -400,6 +454,88 @@ def test_a_likelihood_is_of_one_network_even_while_training():
     batch = Batch(torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     assert torch.equal(flow.log_prob(batch), flow.log_prob(batch))
     assert flow.velocity.training
+
+
+def test_a_stochastic_equation_has_no_likelihood_and_no_inverse():
+    flow, batch = Flow(Net(2), Gaussian()), Batch(torch.zeros(3, 2, dtype=torch.float64))
+    for call in (flow.log_prob, flow.encode, flow.sample_and_log_prob, flow.density):
+        with pytest.raises(TypeError, match=r"needs an ordinary equation, a Solver\(\.\.\.\), got Stochastic"):
+            call(batch, solver=Stochastic(steps=10))
+
+
+def test_a_single_step_is_refused_for_every_likelihood():
+    flow, batch = Flow(Net(2), Gaussian()), Batch(torch.zeros(3, 2, dtype=torch.float64))
+    for call in (flow.log_prob, flow.sample_and_log_prob, flow.density):
+        for solver in (Solver("rk4", steps=1), Solver("rk4", spacing=(0, 1))):
+            with pytest.raises(ValueError, match="a single step gives no usable likelihood"):
+                call(batch, solver=solver)
+    assert flow.sample(batch, solver=Solver("rk4", steps=1)).x.shape == (3, 2)  # samples may be as rough as one likes
+
+
+CONDITIONAL = Conditional(mean=lambda b: b.context["c"][:, None], names=("c",))
+CROSSING = [
+    OptimalTransport(ignore=("c",)),
+    Sinkhorn(ignore=("d", "c")),
+    Partial(share=0.5, ignore=("c",)),
+    Unbalanced(ignore=("c",)),
+    ConditionalTransport(on=("c",)),
+    ConditionalTransport(on=("d",), ignore=("c",)),
+]
+
+
+@pytest.mark.parametrize("coupling", CROSSING, ids=lambda c: type(c).__name__)
+def test_pairs_must_not_cross_what_the_prior_depends_on(coupling):
+    assert "c" in crossed_by(coupling)
+    with pytest.raises(
+        ValueError, match=r"Flow: the law of Conditional depends on c, and the coupling pairs across it"
+    ):
+        Flow(Net(2), CONDITIONAL, coupling=coupling)
+    Flow(Net(2), Gaussian(), coupling=coupling)
+
+
+@pytest.mark.parametrize(
+    "coupling", [independent, OptimalTransport(), ConditionalTransport(on=("d",)), lambda *a: a[0]]
+)
+def test_pairs_within_what_the_prior_depends_on_are_fine(coupling):
+    assert "c" not in crossed_by(coupling)
+    Flow(Net(2), CONDITIONAL, coupling=coupling)
+
+
+MASK = torch.tensor([True, False, False, True, False, False, False, False])
+SUBSPACES = {
+    "masked": (Masked(MASK), Batch(torch.zeros(3000, 8, dtype=torch.float64))),
+    "mean-free": (MeanFreeGaussian(), Batch(torch.zeros(1000, 3, 2, dtype=torch.float64))),
+    "mean-free, ragged": (
+        MeanFreeGaussian(),
+        Batch(torch.zeros(4000, 2, dtype=torch.float64), torch.arange(2000).repeat_interleave(2), 2000),
+    ),
+}
+
+
+@pytest.mark.parametrize("metric", ["plain", "prior"])
+@pytest.mark.parametrize("name", SUBSPACES)
+def test_the_noise_of_a_bridge_stays_where_the_prior_lives(name, metric):
+    prior, like = SUBSPACES[name]
+    seen = []
+
+    class Spy(nn.Module):
+        def forward(self, t, x, batch):
+            seen.append(x)
+            return torch.zeros_like(x)
+
+    if metric == "prior" and not prior.whitens:
+        pytest.skip("it does not whiten")
+    at = Objective(metric=metric, times=lambda n, g=None: torch.full((n,), 0.25, dtype=torch.float64))
+    flow = Flow(Spy(), prior, path=paths.Bridge(2.0), objective=at)
+    data = like.replace(prior.sample(like, torch.Generator().manual_seed(0)))
+    loss = flow.loss(data, torch.Generator().manual_seed(1))
+    assert torch.allclose(prior.project(seen[0], like), seen[0], atol=1e-12)
+    free = prior.dims(like).sum()
+    noise = 4 * 0.25 * 0.75
+    assert abs(float(seen[0].square().sum() / free) / (0.25**2 + 0.75**2 + noise) - 1) < 0.06
+    # E u_t² = 1 + 1 + γ̇² per degree of freedom, γ̇ = s (1 − 2t) / 2√(t(1 − t)), times the weight 4t(1 − t)
+    wanted = 4 * 0.25 * 0.75 * (2 + 4 * 0.25 / (4 * 0.25 * 0.75))
+    assert abs(float((loss * prior.dims(like)).sum() / free) / wanted - 1) < 0.06
 
 
 def test_parts_that_were_not_made_are_refused():

@@ -149,6 +149,7 @@ def test_affine_paths_take_the_x0_that_is_handed_in():
         (lambda: Polynomial(0.5), "power"),
         (lambda: Polynomial(math.inf), "power"),
         (lambda: VariancePreserving(0.1, 1.0), "more than a tenth of the data"),
+        (lambda: VariancePreserving(4.0, 5.0), "more than a tenth of the data"),
         (lambda: VariancePreserving(20.0, 0.1), "beta_min <= beta_max"),
         (lambda: VariancePreserving(least=0.0), "least"),
         (lambda: VarianceExploding(0.0), "sigma_min"),
@@ -157,8 +158,16 @@ def test_affine_paths_take_the_x0_that_is_handed_in():
         (lambda: Affine(lambda t: t.sqrt(), lambda t: 1 - t), "infinite slope"),
         (lambda: Affine(lambda t: 1 - t, lambda t: t), "exchanged"),
         (lambda: Affine(lambda t: t.sum(), lambda t: 1 - t), "shape"),
+        (lambda: Affine(lambda t: 0.5 + 0.5 * t, lambda t: 1 - t), r"at t=0 α/σ is 0.5/1"),
+        (lambda: Affine(lambda t: 0.1 * t, lambda t: 1 - 0.5 * t), r"at t=1 0.1/0.5"),
     ],
 )
 def test_what_is_no_path_is_refused_when_it_is_made(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+@pytest.mark.parametrize("bad", [(0.5, lambda t: 1 - t), (lambda t: t, 1.0), (torch.ones(3), torch.ones(3))])
+def test_coefficients_that_are_no_functions_are_refused(bad):
+    with pytest.raises(TypeError, match="alpha and sigma must be functions of t"):
+        Affine(*bad)

@@ -87,9 +87,9 @@ class Waves(Mix):
 
 
 def test_the_tolerance_holds_for_log_densities():
-    """Per dimension, on waves that many nodes are needed for. Broken: quadrature._settled, always True."""
+    """Per dimension, on waves that many nodes are needed for. Broken: adaptive._sum_along, error ignored."""
     flow = Flow(Waves(), priors.Gaussian())
-    exact = flow.log_prob(DATA, solver=Solver("rk4", steps=200))  # not by quadrature, whose faults it would share
+    exact = flow.log_prob(DATA, solver=Solver("rk4", steps=200))  # at its stages, which share no fault with it
     for tolerance in (1e-3, 1e-4, 1e-5):
         found = flow.log_prob(DATA, solver=Solver(rtol=tolerance, atol=tolerance))
         assert ((found - exact) / 3).abs().max() < 2 * tolerance
@@ -106,7 +106,7 @@ def test_stochastic_steps_are_counted(method, calls):
 
 def test_each_solve_has_probes_of_its_own():
     """The same at each evaluation of a solve, others in the next. Broken: Hutchinson.draw with a seed of its
-    own; quadrature's `both` that draws."""
+    own; `both` of Flow.transport that draws."""
     seen = []
 
     class Watched(Hutchinson):

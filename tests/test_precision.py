@@ -66,6 +66,23 @@ def test_the_error_of_pooled_probes_is_the_spread_of_the_value():
     assert 0.7 < float(away.std() / claimed.mean()) < 1.4
 
 
+@pytest.mark.parametrize("probes", [1, 2])
+def test_probes_of_one_sample_that_agree_by_chance_are_not_believed(probes):
+    """v·Jv takes few values where J is small: two Rademacher probes are often equal, and their spread zero."""
+    flow, one, pairs = Flow(Shear(), Gaussian()), data(1), 0
+    for seed in range(20):
+        settings = {"solver": FIXED, "check": 0, "generator": rng(seed), "trace": Hutchinson(probes)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # ten are the most
+            found = bits_per_dim(flow, one, precision=1e-6, most=10, **settings)
+        assert found.probes >= 9
+        pairs += probes == 2 and bits_per_dim(flow, one, **settings).probe_stderr < 1e-6
+        loose = bits_per_dim(flow, one, precision=10.0, **settings)  # any spread will do
+        assert loose.probes == (9 if probes == 1 else 10)
+    assert pairs > 0 or probes == 1  # it does happen
+    assert score(10.0).probes == 2  # thirty samples have thirty differences
+
+
 def test_it_stops_at_the_limit_with_a_warning_that_says_what_to_do():
     with pytest.warns(UserWarning, match=r"after 6 probes per sample, precision=1e-06.*raise most=7.*Colours"):
         result = score(1e-6, most=7)

@@ -59,7 +59,7 @@ def test_path_against_path(tmp_path, capfd):
 
     arms = ["linear, OT pairs"]
     text = path_table.measure(["moons"], arms, seeds=1, steps=2, root=tmp_path, points=60)
-    assert text.startswith("### moons") and "| linear, OT pairs |" in text and "normalised path energy" in text
+    assert text.startswith("### Paths on moons") and "| linear, OT pairs |" in text and "normalised path energy" in text
     assert "scifm train plane --path linear --coupling ot --seed 0" in capfd.readouterr().err
     assert path_table.measure(["moons"], arms, seeds=1, steps=2, root=tmp_path, points=60) == text
     assert "scifm train" not in capfd.readouterr().err

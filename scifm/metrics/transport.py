@@ -31,8 +31,8 @@ def wasserstein(x: Tensor, y: Tensor, power: int = 2) -> float:
         RuntimeError: where the solver did not finish.
 
     Example:
-        >>> wasserstein(torch.zeros(3, 2), torch.ones(3, 2)) ** 2
-        2.0
+        >>> wasserstein(torch.zeros(4, 2), torch.tensor([3.0, 4.0]).expand(4, 2))
+        5.0
     """
     import ot
 

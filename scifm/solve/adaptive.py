@@ -43,11 +43,11 @@ def adaptive(
         error = _error(walk, step, h, solver, dims)
         moving = left > 0
         end = (step.v, step.d) if walk.tableau.fsal else walk.evaluate(_end(walk, sign * h), step.x)
-        rate = None
-        hopeful = moving & (error <= 1)
-        if walk.divergence is not None and bool(hopeful.any()):  # others are refused without it
-            counts[2] += hopeful
-            error, rate = _sum_along(walk, step, end[0], sign * h, error, solver, dims)
+        if walk.divergence is not None:
+            fit = moving & (error <= 1)  # the others are refused without it
+            counts[2] += fit
+            if fit.any():
+                error, end = _sum_along(walk, step, end[0], sign * h, error, fit, solver, dims)
         good = moving & (error <= 1)
         arrived = good & (h >= left)
         stuck = moving & (h < 1e-12 * abs(walk.span)) & (h < left)
@@ -60,8 +60,6 @@ def adaptive(
         if recorder is not None:
             recorder.note(walk, step, t, end, good)
         _accept(walk, step, end, None if passed == len(h) else good, t)
-        if rate is not None and walk.rate is not None:
-            walk.rate = torch.where(good[:, None], rate, walk.rate)
         if remaining == 0:
             break
         h, before = _next(h, error, before, good, refused, order, passed == len(h))
@@ -75,21 +73,22 @@ def adaptive(
         _give_up(walk, walk.t != t1, counts, f"{solver.max_steps} steps were not enough")
     ledger[:, walk.who] = counts
     attempts, accepted, summed = ledger
-    calls = start + per_attempt * attempts + (summed * PER_STEP + 1 if walk.divergence is not None else 0)
+    calls = start + per_attempt * attempts + PER_STEP * summed
     return calls, accepted, attempts - accepted
 
 
 def _sum_along(
-    walk: Walk, step: Step, slope: Tensor, h: Tensor, error: Tensor, solver: Solver, dims: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Gives the step its log-determinant; returns the larger of its error and `error`, (n,), and the divergence at
-    the end, (n, K)."""
+    walk: Walk, step: Step, slope: Tensor, h: Tensor, error: Tensor, fit: Tensor, solver: Solver, dims: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Gives the step its log-determinant; returns for the samples that are `fit` the larger of its error and `error`,
+    else `error`, (n,), and velocity and divergence at the end."""
     gain, gap, rate = along(walk, step, slope, h)
     assert walk.logdet is not None
     step.logdet = walk.logdet + gain
     with torch.no_grad():
         size = torch.maximum(walk.logdet.mean(1).abs(), step.logdet.mean(1).abs())
-        return torch.maximum(error, gap / (solver.atol * dims + solver.rtol * size)), rate
+        gap = torch.nan_to_num(gap / (solver.atol * dims + solver.rtol * size), nan=torch.inf, posinf=torch.inf)
+        return torch.where(fit, torch.maximum(error, gap), error), (slope, rate)
 
 
 def _end(walk: Walk, h: Tensor) -> Tensor:
@@ -104,9 +103,9 @@ def _accept(walk: Walk, step: Step, end: tuple[Tensor, Tensor | None], who: Tens
         return
     rows = walk.like.spread(who)
     v = torch.where(rows, end[0], walk.v.kept[0])
-    d = None
-    if walk.d is not None and end[1] is not None:
-        d = torch.where(who[:, None], end[1], walk.d.kept[0])
+    d, start = end[1], walk.diverging
+    if d is not None and start is not None:
+        d = torch.where(who[:, None], d, start)
     if walk.logdet is not None and step.logdet is not None:
         walk.logdet = torch.where(who[:, None], step.logdet, walk.logdet)
     walk.x, walk.t = torch.where(rows, step.x, walk.x), torch.where(who, t, walk.t)
@@ -163,13 +162,14 @@ def first_step(walk: Walk, solver: Solver, dims: Tensor) -> Tensor:
         return guess
     little = 1e-3 * span
     next_v, _ = walk.evaluate(_end(walk, torch.full_like(walk.t, -little)), walk.x - little * v)
-    changes, sizes = norm(next_v - v), norm(v) + norm(next_v)
-    return torch.where(changes > 0, torch.minimum(guess, little * sizes / (2 * changes)), guess)
+    changes = norm(next_v - v)
+    own = little * (norm(v) + norm(next_v)) / (2 * changes)
+    return torch.where(changes > 0, torch.minimum(guess, own), guess)  # a field that rests has no size of its own
 
 
 def _give_up(walk: Walk, who: Tensor, counts: Tensor, why: str) -> None:
     first = int(who.nonzero()[0])
-    attempts, accepted, _ = counts[:, first].tolist()
+    attempts, accepted = counts[:2, first].tolist()
     raise SolverError(
         f"integrate: {why}; sample(s) {some(walk.who[who].tolist())} did not finish, the first is at "
         f"t={float(walk.t[first]):.4g} after {accepted} accepted and {attempts - accepted} rejected steps. Usually the "

@@ -61,19 +61,22 @@ class Recorder:
         owner = walk.like.spread(torch.arange(len(walk.t), device=walk.t.device)).flatten()
 
         def between(
-            stages: Stages, start: Tensor, stop: Tensor, slope: Tensor, j: Tensor, at: Tensor, b: Tensor
+            stages: Stages | None, start: Tensor, stop: Tensor, slopes: list[Tensor], j: Tensor, at: Tensor, b: Tensor
         ) -> Tensor:
             shape = (-1, *[1] * (start.ndim - 1))
             size = h[b].to(start.dtype).reshape(shape)
             u = ((self.times[j] - walk.t[b]) / h[b]).to(start.dtype).reshape(shape)
-            extra = None if walk.tableau.dense is None else stages.mix("dense")[at]
-            return hermite(start[at], stop[at], stages.kept[0][at], slope[at], extra, size, u)
+            extra = None if walk.tableau.dense is None or stages is None else stages.mix("dense")[at]
+            return hermite(start[at], stop[at], *(slope[at] for slope in slopes), extra, size, u)
 
         j, at = inside[:, owner].nonzero().unbind(1)
-        self.states.append((j, walk.rows[at], between(walk.v, walk.x, step.x, end[0], j, at, owner[at])))
-        if walk.d is not None and walk.logdet is not None and step.logdet is not None and end[1] is not None:
+        slopes = [walk.v.kept[0], end[0]]
+        self.states.append((j, walk.rows[at], between(walk.v, walk.x, step.x, slopes, j, at, owner[at])))
+        start = walk.diverging
+        if start is not None and walk.logdet is not None and step.logdet is not None and end[1] is not None:
             j, b = inside.nonzero().unbind(1)
-            self.logdets.append((j, walk.who[b], between(walk.d, walk.logdet, step.logdet, end[1], j, b, b)))
+            value = between(walk.d, walk.logdet, step.logdet, [start, end[1]], j, b, b)
+            self.logdets.append((j, walk.who[b], value))
 
     def result(self, x: Tensor, logdet: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(T, rows, *event) and (T, B, K), given the final ones."""

@@ -59,11 +59,13 @@ def integrate(
     wanted = _checked(x, t0, t1, like, solver, probes, times)
     if divergence is not None and solver.steps is not None:
         raise ValueError("integrate: fixed steps take the divergence of the field; return it there.")
+    if dims is not None and dims.shape != (len(like),):  # (B, 1) would broadcast
+        raise ValueError(f"integrate: dims must be one number per sample, ({len(like)},), got {tuple(dims.shape)}.")
     method = METHODS[solver.method]
     tableau = METHODS[method.start] if isinstance(method, Adams) else method
     assert isinstance(tableau, Tableau)
     walk = Walk(field, x, t0, t1, like, probes, tableau, divergence)
-    _finite(walk, t0, walk.first[0])  # a velocity that is NaN at once would only look like a step too long
+    _finite(walk, t0, walk.first[0])  # what is NaN at once would only look like a step too long
     recorder = None if wanted is None else Recorder(wanted, walk, t0, t1)
     if t0 == t1 or len(like) == 0:
         accepted = rejected = torch.zeros_like(walk.who)
@@ -88,11 +90,11 @@ def integrate(
 
 def _finite(walk: Walk, t: float, v: Tensor) -> None:
     bad = walk.like.total((~(walk.x.isfinite() & v.isfinite())).double()) > 0
-    if walk.logdet is not None:
-        bad = bad | ~walk.logdet.isfinite().all(1)
+    for value in (walk.logdet, walk.rate):
+        bad = bad if value is None else bad | ~value.isfinite().all(1)
     if bad.any():
         raise SolverError(
-            f"integrate: the velocity or the state is not finite near t={t:.4g} for sample(s) "
+            f"integrate: the velocity, its divergence or the state is not finite near t={t:.4g} for sample(s) "
             f"{some(bad.nonzero().flatten().tolist())}. "
             "Usually the data or the network's weights hold NaN, or fixed steps are too long: look at the "
             "training loss, or use an adaptive method."

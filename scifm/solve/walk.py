@@ -71,6 +71,7 @@ class Walk:
         self.divergence, self.rate = divergence, None
         if divergence is not None:
             self.rate = self.diverge(self.t, x)
+            self.calls += 1
             self.logdet = torch.zeros_like(self.rate)
 
     def diverge(self, t: Tensor, x: Tensor) -> Tensor:
@@ -97,6 +98,13 @@ class Walk:
         self.v.put(0, v)
         if self.d is not None and d is not None:
             self.d.put(0, d)
+        elif d is not None:
+            self.rate = d
+
+    @property
+    def diverging(self) -> Tensor | None:
+        """Divergence (n, K) at the present t and x."""
+        return self.rate if self.d is None else self.d.kept[0]
 
     def here(self) -> tuple[Tensor, Tensor | None]:
         """Evaluates at the present t and x."""
