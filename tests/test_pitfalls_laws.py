@@ -87,12 +87,25 @@ class Waves(Mix):
 
 
 def test_the_tolerance_holds_for_log_densities():
-    """Per dimension, on waves that many nodes are needed for. Broken: adaptive._sum_along, error ignored."""
+    """Per dimension, on waves in time. Broken: along.LOBATTO with half the weight at either end and none between."""
     flow = Flow(Waves(), priors.Gaussian())
     exact = flow.log_prob(DATA, solver=Solver("rk4", steps=200))  # at its stages, which share no fault with it
     for tolerance in (1e-3, 1e-4, 1e-5):
         found = flow.log_prob(DATA, solver=Solver(rtol=tolerance, atol=tolerance))
         assert ((found - exact) / 3).abs().max() < 2 * tolerance
+
+
+class Chebyshev(nn.Module):
+    """dx/dt = T_32(2t − 1) x, which is one at all nodes of Clenshaw and Curtis's rules for 8 and for 16 intervals."""
+
+    def forward(self, t, x, batch):
+        return batch.spread(torch.cos(32 * torch.arccos((2 * t - 1).clamp(-1, 1)))) * x
+
+
+def test_sums_that_agree_by_chance_are_not_believed():
+    """The integral is 1/(1 − 32²). Broken: the log-determinant summed until two such rules agree, as it once was."""
+    closed = priors.Gaussian(std=math.exp(1 / (1 - 32**2))).log_prob(DATA.x, DATA)
+    assert (Flow(Chebyshev(), priors.Gaussian()).log_prob(DATA) - closed).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize(("method", "calls"), [("euler", 16), ("heun", 32)])
