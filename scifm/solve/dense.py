@@ -67,7 +67,8 @@ class Recorder:
             size = h[b].to(start.dtype).reshape(shape)
             u = ((self.times[j] - walk.t[b]) / h[b]).to(start.dtype).reshape(shape)
             extra = None if walk.tableau.dense is None or stages is None else stages.mix("dense")[at]
-            return hermite(start[at], stop[at], *(slope[at] for slope in slopes), extra, size, u)
+            first, last = (slope[at] for slope in slopes)
+            return hermite(start[at], stop[at], first, last, extra, size, u)
 
         j, at = inside[:, owner].nonzero().unbind(1)
         slopes = [walk.v.kept[0], end[0]]
