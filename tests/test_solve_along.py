@@ -271,6 +271,30 @@ def test_no_sample_depends_on_its_batch_mates(batch):
     assert min(sizes) < max(sizes) == 4 and rejected > 0
 
 
+def test_a_refused_step_does_not_hear_of_a_divergence_that_only_a_mate_asked_for():
+    """Refused for x, a sample would take another next step if its divergence were looked at because a mate is good."""
+
+    def wave(t, b):
+        return b.context["rate"] * torch.exp(-(((t - 0.53) / 0.03) ** 2))
+
+    def field(t, x, b, p):
+        return b.spread(wave(t, b)) * torch.cos(x), None
+
+    def divergence(t, x, b, p):
+        return (1e3 * wave(t, b))[:, None]
+
+    batch = Batch(dense().x, context={"rate": torch.tensor([0.0, 1.0, 30.0], dtype=torch.float64)})
+    for tolerance in (1e-3, 1e-4, 1e-5, 1e-6):
+        with torch.no_grad():
+            together = integrate(field, batch.x, 0, 1, batch, tight(tolerance), divergence=divergence)
+            for b in range(3):
+                one = batch.select([b])
+                alone = integrate(field, one.x, 0, 1, one, tight(tolerance), divergence=divergence)
+                for what in ("nfe", "accepted", "rejected"):
+                    assert int(getattr(alone, what)) == int(getattr(together, what)[b]), what
+                assert torch.allclose(alone.x[0], together.x[b], atol=1e-12)
+
+
 # -- what must not be missed ---------------------------------------------------------------------------
 
 

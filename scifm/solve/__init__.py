@@ -5,10 +5,11 @@ shared step moves log-likelihoods by the solver's tolerance, depending on who el
 arrived leave the batch: those that are still on their way are evaluated without them.
 
     adaptive    embedded Runge–Kutta pairs, PI control of the step per sample, landing exactly on the end
+    along       what an adaptive step adds to the log-determinant, by divergences along the curve inside it
     fixed       a grid of times for all, equal or spaced: Runge–Kutta, or Adams–Bashforth with one evaluation per step
 
-The change of the log-density is integrated and error-controlled together with x.  Where gradients are enabled the steps
-are a graph and the answer can be differentiated: discretise, then optimise; the choice of steps is not differentiated.
+The change of the log-density is under the same error control as x.  Where gradients are enabled the steps are a graph
+and the answer can be differentiated: discretise, then optimise; the choice of steps is not differentiated.
 
 References: Hairer, Nørsett and Wanner 1993 (II.4 step control, II.6 dense output, III.5 variable-step Adams);
 Söderlind 2003 (digital filters in step control); Chen et al. 2018.

@@ -13,7 +13,7 @@ error of x, and δ/20 is how far the two are apart: the size of that estimate fo
 takes part in the choice of the step, so what the divergence does within a step is never guessed from outside it.
 
 Measured against stages that carry divergences, at equal tolerances (an MLP on 64 numbers and one on 2): the same steps,
-no larger errors, two thirds of the time.
+no larger errors, and six tenths (exact trace of 64 numbers) to nine tenths (two probes, or 2 numbers) of the time.
 
 References: Abramowitz and Stegun 1964, 25.4.32; Hairer, Nørsett and Wanner 1993 (II.6).
 """

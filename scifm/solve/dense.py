@@ -61,22 +61,27 @@ class Recorder:
         owner = walk.like.spread(torch.arange(len(walk.t), device=walk.t.device)).flatten()
 
         def between(
-            stages: Stages | None, start: Tensor, stop: Tensor, slopes: list[Tensor], j: Tensor, at: Tensor, b: Tensor
+            stages: Stages | None,
+            values: tuple[Tensor, Tensor],
+            slopes: tuple[Tensor, Tensor],
+            j: Tensor,
+            at: Tensor,
+            b: Tensor,
         ) -> Tensor:
+            (start, stop), (first, last) = values, slopes
             shape = (-1, *[1] * (start.ndim - 1))
             size = h[b].to(start.dtype).reshape(shape)
             u = ((self.times[j] - walk.t[b]) / h[b]).to(start.dtype).reshape(shape)
             extra = None if walk.tableau.dense is None or stages is None else stages.mix("dense")[at]
-            first, last = (slope[at] for slope in slopes)
-            return hermite(start[at], stop[at], first, last, extra, size, u)
+            return hermite(start[at], stop[at], first[at], last[at], extra, size, u)
 
         j, at = inside[:, owner].nonzero().unbind(1)
-        slopes = [walk.v.kept[0], end[0]]
-        self.states.append((j, walk.rows[at], between(walk.v, walk.x, step.x, slopes, j, at, owner[at])))
+        slopes = walk.v.kept[0], end[0]
+        self.states.append((j, walk.rows[at], between(walk.v, (walk.x, step.x), slopes, j, at, owner[at])))
         start = walk.diverging
         if start is not None and walk.logdet is not None and step.logdet is not None and end[1] is not None:
             j, b = inside.nonzero().unbind(1)
-            value = between(walk.d, walk.logdet, step.logdet, [start, end[1]], j, b, b)
+            value = between(walk.d, (walk.logdet, step.logdet), (start, end[1]), j, b, b)
             self.logdets.append((j, walk.who[b], value))
 
     def result(self, x: Tensor, logdet: Tensor | None) -> tuple[Tensor, Tensor | None]:
