@@ -428,3 +428,18 @@ def test_the_check_catches_plans_that_are_not_couplings():
     check_coupling(crosses, Batch(cloud(8, 2)), permutes=False)
     with pytest.raises(AssertionError, match="exactly once"):
         check_coupling(Sinkhorn(), Batch(cloud(30, 2)))
+
+
+def test_an_absolute_regularisation_gives_the_closed_form_of_the_schrodinger_bridge():
+    """Between N(0, 1) and N(0, 1) on a line the entropic plan of ε = 2 s² is normal with covariance
+    √(1 + s⁴/4) − s²/2 (Janati et al. 2020), whatever the units' relative size."""
+    n, s = 1500, 1.2
+    g = torch.Generator().manual_seed(0)
+    x0, x1 = torch.randn(2, n, 1, generator=g, dtype=torch.float64)
+    pairs = [
+        couplings.Sinkhorn(2 * s**2, absolute=True)(x0, Batch(x1), torch.Generator().manual_seed(k)) for k in range(4)
+    ]
+    found = float(torch.stack([(p * x1).mean() - p.mean() * x1.mean() for p in pairs]).mean())
+    assert abs(found - (math.sqrt(1 + s**4 / 4) - s**2 / 2)) < 0.05
+    relative = couplings.Sinkhorn(2 * s**2)(x0, Batch(x1), torch.Generator().manual_seed(0))
+    assert abs(float((relative * x1).mean()) - found) > 0.05

@@ -35,6 +35,8 @@ class Sinkhorn:
     Args:
         epsilon: regularisation, relative to the size of the cost: the mean absolute value of the doubly centred
             matrix of squared distances, so that neither units nor distant clouds change the plan.
+        absolute: take epsilon as it is, in units of squared distance. 2 s² goes with `paths.Bridge(s)` (in the metric
+            of the flow: give `prior` where that is the prior's own).
         ignore: names of context that the velocity does not look at; pairs never cross the rest.
         prior: measure the cost in this prior's metric; plain if None.
         rounds: the most that are taken per group.
@@ -48,6 +50,7 @@ class Sinkhorn:
     """
 
     epsilon: float = 0.05
+    absolute: bool = False
     ignore: tuple[str, ...] = ()
     prior: Prior | None = None
     rounds: int = 2000
@@ -85,7 +88,8 @@ class Sinkhorn:
         scale = spread(cost)
         if scale == 0:
             return torch.full_like(cost, 1 / len(cost))
-        plan, error = solve(cost, self.epsilon * scale, self.rounds, self.tolerance)
+        epsilon = self.epsilon * (1 if self.absolute else scale)
+        plan, error = solve(cost, epsilon, self.rounds, self.tolerance)
         if error > self.tolerance:
             raise RuntimeError(
                 f"Sinkhorn: the marginals are still off by {error:.2g} on average after {self.rounds} rounds at "

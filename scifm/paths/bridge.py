@@ -1,7 +1,8 @@
 """Brownian bridges between prior and data: x_t = t x1 + (1 − t) x0 + s √(t (1 − t)) ε.
 
-With pairs from entropic transport of regularisation 2 s² these bridges have the marginals of the Schrödinger bridge of
-a Brownian motion of scale s (Tong et al. 2024), and the velocity learnt is that of its probability flow.
+With pairs from entropic transport of regularisation 2 s², `couplings.Sinkhorn(2 * s**2, absolute=True)`, these bridges
+have the marginals of the Schrödinger bridge of a Brownian motion of scale s (Tong et al. 2024), and the velocity learnt
+is that of its probability flow.
 
 Given the pair, the velocity is x1 − x0 + γ̇ ε with γ̇ = s (1 − 2t) / (2 √(t (1 − t))): its variance is infinite at both
 ends, and so is the mean of that over [0, 1], though E[u_t | x_t] is finite.  So the loss is weighted by 4 t (1 − t),
