@@ -98,8 +98,8 @@ class Flow(nn.Module):
         crossed = sorted({*crossed_by(coupling)} & {*prior.conditional})
         if crossed:
             raise ValueError(
-                f"Flow: the law of {type(prior).__name__} depends on {', '.join(crossed)}. The coupling pairs across "
-                "that: x0 would not follow the prior any more. Take these names out of the coupling's ignore= and on=."
+                f"Flow: the law of {type(prior).__name__} depends on {', '.join(crossed)}, and the coupling pairs "
+                "across it: x0 would not follow the prior any more. Take them out of the coupling's ignore= and on=."
             )
         self._start, self._end = path.ends
 
