@@ -52,7 +52,7 @@ class Stochastic:
         if self.method not in ("euler", "heun"):
             raise ValueError(f'Stochastic: method must be "euler" or "heun", got {self.method!r}.')
         if not isinstance(self.steps, int) or self.steps < 2:
-            raise ValueError(f"Stochastic: expected at least 2 whole steps, got {self.steps}; usual are 50 to 500.")
+            raise ValueError(f"Stochastic: expected at least 2 steps, got {self.steps}; usual are 50 to 500.")
         if not 0 <= self.strength < math.inf:
             raise ValueError(f"Stochastic: strength must be finite and not negative, got {self.strength}.")
 

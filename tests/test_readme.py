@@ -203,7 +203,7 @@ def test_every_python_block_of_the_readme(packed, tmp_path, monkeypatch):
     write_file(tmp_path / "my_file.nc", packed)
     names = {"__name__": "readme"}
     shown = blocks(README, "python")
-    assert len(shown) == 4
+    assert len(shown) == 5
     with torch.random.fork_rng():
         for heading, code in shown:
             code = code.replace("range(1000)", "range(3)").replace("range(100)", "range(5)")
