@@ -129,7 +129,8 @@ def fields_beside(samples: Batch, data: Batch) -> dict[str, float]:
 def table(name: str, found: dict[str, list[dict[str, float]]], steps: int | None) -> str:
     def cell(arm: str, *keys: str, digits: int = 3) -> str:
         columns = [[run[key] for run in found[arm]] for key in keys]
-        return " / ".join(f"{statistics.mean(c):.{digits}f} ± {deviation(c):.{digits}f}" for c in columns)
+        spread = [f" ± {deviation(c):.{digits}f}" if len(c) > 1 else "" for c in columns]
+        return " / ".join(f"{statistics.mean(c):.{digits}f}{s}" for c, s in zip(columns, spread, strict=True))
 
     rows: list[list[Any]] = []
     for arm, runs in found.items():
@@ -149,7 +150,8 @@ def table(name: str, found: dict[str, list[dict[str, float]]], steps: int | None
     head = ["path", "NLL [bits/dim]", "stderr of one", *quality, "nfe 1e-5", "nfe 1e-3", "nfe of the score"]
     seeds = len(next(iter(found.values())))
     budget = "the recipe's steps" if steps is None else f"{steps} steps"
-    about = f"{seeds} seeds, {budget} of training; ± is the standard deviation over seeds."
+    counted = "one seed" if seeds == 1 else f"{seeds} seeds; ± is the standard deviation over them"
+    about = f"{budget} of training, {counted}.".capitalize()
     return f"### Paths on {name}\n\n{about}\n\n{harness.table(head, rows)}"
 
 
