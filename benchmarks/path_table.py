@@ -145,7 +145,7 @@ def table(name: str, found: dict[str, list[dict[str, float]]], steps: int | None
     quality = (
         ["W₂", "W₂ of data and data", "normalised path energy"]
         if name == "moons"
-        else ["spectrum, mean |log₁₀|", "spectrum, largest", "variance, ratio", "path energy per value"]
+        else ["spectrum, mean abs log₁₀", "spectrum, largest", "variance, ratio", "path energy per value"]
     )
     head = ["path", "NLL [bits/dim]", "stderr of one", *quality, "nfe 1e-5", "nfe 1e-3", "nfe of the score"]
     seeds = len(next(iter(found.values())))
