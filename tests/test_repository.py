@@ -14,7 +14,7 @@ import scifm
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "scifm").rglob("*.py"))
-HEAVY = ("mlflow", "ot", "e3nn", "torch_geometric", "matplotlib", "xarray", "scipy", "pandas", "sklearn")
+HEAVY = ("mlflow", "ot", "lap", "e3nn", "torch_geometric", "matplotlib", "xarray", "scipy", "pandas", "sklearn")
 
 
 def loaded_by(statement: str) -> set[str]:
