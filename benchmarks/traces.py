@@ -112,7 +112,7 @@ def log_density(quick: bool) -> str:
     return "\n\n".join(
         [
             f"**Log-density, exact trace**, {D} numbers, MLP 256 x 3, float32, {len(x)} samples.",
-            table(["dopri5 at tolerance", "mean error of log p, nats", "time"], rows),
+            table(["tolerance", "mean error of log p, nats", "time"], rows),
             "At equal true error, as multiples of scifm's time:",
             table(["error, nats", "scifm", *list(ways)[1:]], equal),
         ]
