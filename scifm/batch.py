@@ -11,7 +11,7 @@ asks which layout it has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -51,6 +51,7 @@ class Batch:
     nodes: Mapping[str, Tensor] = field(default_factory=dict)
     edge_index: Tensor | None = None
     edges: Mapping[str, Tensor] = field(default_factory=dict)
+    _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)  # made once for a layout
 
     def __post_init__(self) -> None:
         if not isinstance(self.x, Tensor) or self.x.ndim == 0:
@@ -129,6 +130,29 @@ class Batch:
     def dense(self) -> bool:
         """Whether each sample is one row."""
         return self.index is None
+
+    @property
+    def points(self) -> Batch:
+        """The samples as sets of points, ragged rows (N, d): itself, or dense events (n, d) or (d,) laid out as rows."""
+        if self.index is not None:
+            return self
+        if not 1 <= len(self.event) <= 2:
+            raise ValueError(f"Batch.points: expected samples of n points, (n, d) each, got events {self.event}.")
+        n = self.event[0] if len(self.event) == 2 else 1
+        rows = self.x.reshape(self.size * n, self.event[-1])
+
+        def lay_out() -> Batch:
+            index = torch.arange(self.size, device=rows.device).repeat_interleave(n)
+            return Batch(rows.detach(), index, self.size, self.context)
+
+        return self.keep("points", lay_out).replace(rows)
+
+    def keep(self, name: Any, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made once for this layout and shared by all `replace`d batches; it must not depend on x."""
+        if name not in self._kept:
+            with torch.inference_mode(False):  # or it could not serve a later gradient
+                self._kept[name] = make()
+        return self._kept[name]
 
     @property
     def counts(self) -> Tensor:
