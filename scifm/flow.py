@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from scifm import trace as traces
 from scifm.batch import Batch
 from scifm.conversions import Gauge, away_from_the_ends, check_convertible
-from scifm.couplings import crossed_by, independent
+from scifm.couplings import independent
+from scifm.couplings.legal import check_legal
 from scifm.data.transforms import Identity, Transform
 from scifm.likelihood import BitsPerDim, bits_per_dim
 from scifm.objective import PREDICTIONS, Objective
@@ -95,12 +96,7 @@ class Flow(nn.Module):
                 f"Flow: {type(prior).__name__} does not whiten, so it has no metric of its own: use "
                 'Objective(metric="plain").'
             )
-        crossed = sorted({*crossed_by(coupling)} & {*prior.conditional})
-        if crossed:
-            raise ValueError(
-                f"Flow: the law of {type(prior).__name__} depends on {', '.join(crossed)}, and the coupling pairs "
-                "across it: x0 would not follow the prior any more. Take them out of the coupling's ignore= and on=."
-            )
+        check_legal(coupling, prior, velocity)
         self._start, self._end = path.ends
 
     # -- training --------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from scifm.couplings.assignment import assign
 from scifm.couplings.conditional import ConditionalTransport
 from scifm.couplings.crossing import crossed_by
 from scifm.couplings.independent import independent
+from scifm.couplings.legal import symmetries_of
 from scifm.couplings.optimal_transport import OptimalTransport
 from scifm.couplings.paired import Paired, read_pairs, reflow, write_pairs
 from scifm.couplings.partial import Partial
@@ -30,5 +31,6 @@ __all__ = [
     "independent",
     "read_pairs",
     "reflow",
+    "symmetries_of",
     "write_pairs",
 ]
