@@ -326,3 +326,18 @@ def test_refusals():
         with pytest.raises(ValueError, match="Aligned|EquivariantTransport"):
             bad()
     assert Aligned(rotation=False)(cloud(4, 7, 5), Batch(cloud(4, 7, 5))).shape == (4, 7, 5)
+
+
+@pytest.mark.parametrize("coupling", (Aligned(starts=6), EquivariantTransport()), ids=("aligned", "equivariant"))
+def test_the_thread_that_pairs_ahead_changes_nothing(coupling):
+    from scifm import Flow, Recipe
+    from scifm.data import Data
+    from scifm.pairs import Pairs
+
+    few = Batch(cloud(4, 5, 3, dtype=torch.float32))
+    data = Data("clouds", Batch(cloud(40, 5, 3, dtype=torch.float32)), few, few)
+    recipe = Recipe(Flow(torch.nn.Identity(), PRIOR, coupling=coupling), data, steps=6, batch_size=8, pool=2)
+    with Pairs(recipe, seed=3) as ahead, Pairs(recipe, seed=3, ahead=False) as waited:
+        for step in (0, 1, 2, 5):
+            (a, x0), (b, same) = ahead.at(step), waited.at(step)
+            assert torch.equal(a.x, b.x) and torch.equal(x0, same)

@@ -16,7 +16,9 @@ __all__ = ["crossed_by"]
 
 
 def crossed_by(coupling: Any) -> tuple[str, ...]:
-    """Names of context, or of nodes, across which a coupling of this package pairs; empty for one of your own, which nobody knows.
+    """Names of context, or of nodes, across which a coupling of this package pairs.
+
+    Empty for one of your own, of which nobody knows it.
 
     Example:
         >>> crossed_by(OptimalTransport(ignore=("time",)))
