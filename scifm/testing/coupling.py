@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from scifm.batch import Batch
+from scifm.couplings.assignment import assign
 from scifm.couplings.legal import symmetries_of
 from scifm.couplings.twins import twins
 from scifm.geometry import kabsch, random_rotation
@@ -132,9 +133,9 @@ def _check_orbits(symmetries: frozenset[str], x0: Tensor, paired: Tensor, batch:
         if turns:
             x, y = torch.broadcast_tensors(x, y)
             x = x @ kabsch(x, y, about_centre=False, reflect="reflection" in symmetries).mT
-        same = ((x - y).abs() < tolerance * (1 + y.abs().max())).all(-1).all(-1)
+        differ = ((x - y).abs() >= tolerance * (1 + y.abs().max())).any(-1).any(-1).double()
         say(
-            bool((same.sum(0) == 1).all() and (same.sum(1) == 1).all()),
+            not differ[torch.arange(len(group)), assign(differ)].any(),
             f"Coupling: a group of samples that share size and conditions ({group.tolist()[:8]}) does not get back "
             f"each of its own draws exactly once, moved by no more than {', '.join(sorted(symmetries))}.",
         )
