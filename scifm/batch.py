@@ -133,7 +133,7 @@ class Batch:
 
     @property
     def points(self) -> Batch:
-        """The samples as sets of points, ragged rows (N, d): itself, or dense events (n, d) or (d,) laid out as rows."""
+        """The samples as sets of points, ragged rows (N, d): itself, or dense events (n, d) or (d,) as rows."""
         if self.index is not None:
             return self
         if not 1 <= len(self.event) <= 2:
@@ -148,7 +148,7 @@ class Batch:
         return self.keep("points", lay_out).replace(rows)
 
     def keep(self, name: Any, make: Callable[[], Any]) -> Any:
-        """What `make` gives, made once for this layout and shared by all `replace`d batches; it must not depend on x."""
+        """What `make` gives, made once for a layout and shared by all `replace`d batches; it must not depend on x."""
         if name not in self._kept:
             with torch.inference_mode(False):  # or it could not serve a later gradient
                 self._kept[name] = make()
