@@ -13,5 +13,14 @@ from scifm.testing.prior import check_prior
 from scifm.testing.solver import check_solver
 from scifm.testing.trace import check_trace
 from scifm.testing.velocity import check_velocity
+from scifm.testing.virial import check_virial
 
-__all__ = ["check_coupling", "check_path", "check_prior", "check_solver", "check_trace", "check_velocity"]
+__all__ = [
+    "check_coupling",
+    "check_path",
+    "check_prior",
+    "check_solver",
+    "check_trace",
+    "check_velocity",
+    "check_virial",
+]
