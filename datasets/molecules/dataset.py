@@ -1,8 +1,7 @@
-"""Small molecules with bonds and coordinates: the dictionary inside biotite, QM7, QM9, MD17; see README.md beside this file."""
+"""Small molecules with bonds and coordinates: biotite's dictionary, QM7, QM9, MD17; see README.md beside this file."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -45,8 +44,8 @@ def molecules(
     """Molecules as ragged batches: x (N, 3) float32 in Å, each about its centre, nodes["z"], edge_index, edges["bond"].
 
     Args:
-        source: "ccd", the Chemical Component Dictionary, offline; "qm7", from its file; "qm9", or "md17:aspirin" and its
-            other molecules, downloaded by torch-geometric on first use.
+        source: "ccd", the Chemical Component Dictionary, offline; "qm7", from its file; "qm9", or "md17:aspirin" and
+            its other molecules, downloaded by torch-geometric on first use.
         min_atoms, max_atoms: sizes, both included, counted without hydrogens if these are left out.
         elements: symbols that may occur.
         hydrogens: whether to keep them.
@@ -58,7 +57,9 @@ def molecules(
     """
     name, _, molecule = source.partition(":")
     if name not in SOURCES or (molecule and name != "md17"):
-        raise ValueError(f"molecules: there is no source {source!r}; there are {', '.join(SOURCES)}, and 'md17:aspirin'.")
+        raise ValueError(
+            f"molecules: there is no source {source!r}; there are {', '.join(SOURCES)} and 'md17:aspirin'."
+        )
     if coordinates != "ideal" and name != "ccd":
         raise ValueError(f"molecules: {name} has one set of coordinates; leave coordinates={coordinates!r} out.")
     want = Wanted(min_atoms, max_atoms, " ".join(_symbols(elements)), hydrogens)
@@ -139,7 +140,9 @@ def _from_dictionary(want: Wanted, coordinates: str, path: Path) -> Collection:
     groups = [every.ids[k] for k in first[of]]
     current = (~every.obsolete).nonzero()[:, 0]
     before = Sifted(current, len(every.ids), {"obsolete": int(every.obsolete.sum())})
-    return _collect(every.batch.select(current), [every.ids[k] for k in current], [groups[k] for k in current], want, before)
+    return _collect(
+        every.batch.select(current), [every.ids[k] for k in current], [groups[k] for k in current], want, before
+    )
 
 
 def qm7(want: Wanted, path: Path | None = None) -> tuple[Collection, tuple[Path, ...]]:
@@ -194,7 +197,7 @@ def md17(want: Wanted, molecule: str = "aspirin", root: Path | None = None) -> C
 
 
 def pyg_molecules(graphs: Sequence[Any]) -> Batch:
-    """Molecules from PyG graphs with pos and z; bonds from one-hot edge_attr (single, double, triple, aromatic), if any."""
+    """Molecules from PyG graphs with pos and z; bonds, if any, from one-hot edge_attr (single to aromatic)."""
     from torch_geometric.data import Data as Graph
 
     plain = []

@@ -1,6 +1,6 @@
 """The door for plain arrays: sets of points as lists or padded, in and out.
 
-    [(n_1, d), (n_2, d), ...]   or   (B, n_max, d) with counts (B,)     ->  ragged Batch  ->  the same
+[(n_1, d), (n_2, d), ...]   or   (B, n_max, d) with counts (B,)     ->  ragged Batch  ->  the same
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def from_arrays(
     Args:
         x: a list of (n, d), or one padded (B, n_max, d). Floats, kept as they are.
         counts: (B,) points of each set in a padded x; all of them if None.
-        z: atomic numbers, laid out like x without its last axis, or one (n,) for sets that all have n points. With z the
-            sets are checked as molecules in Å (`scifm.data.molecules`).
+        z: atomic numbers, laid out like x without its last axis, or one (n,) for sets that all have n points. With z
+            the sets are checked as molecules in Å (`scifm.data.molecules`).
         bonds: a list of (E, 2) or (E, 3) integers, numbers of two points of the set and the bond's class (0 single,
             1 double, 2 triple, 3 aromatic, 4 other), each bond once.
         context: what does not flow, one entry per set, by name.
@@ -62,7 +62,7 @@ def from_arrays(
 
 
 def to_arrays(batch: Batch) -> dict[str, list[np.ndarray]]:
-    """The sets one by one: "x" a list of (n, d), and what belongs to each point by its name.
+    """The sets one by one: "x" a list of (n, d), and what points have by its name.
 
     Example:
         >>> to_arrays(from_arrays([np.zeros((2, 3)), np.ones((1, 3))]))["x"][1]
@@ -75,7 +75,7 @@ def to_arrays(batch: Batch) -> dict[str, list[np.ndarray]]:
 
 
 def to_padded(batch: Batch) -> dict[str, np.ndarray]:
-    """The sets side by side: "x" (B, n_max, d) with zeros beyond each set's points, "counts" (B,), and what belongs to points.
+    """The sets side by side: "x" (B, n_max, d), zeros beyond each set's points, "counts" (B,), and what points have.
 
     Example:
         >>> padded = to_padded(from_arrays([np.zeros((2, 3)), np.ones((1, 3))]))
@@ -157,13 +157,15 @@ def _bonds(bonds: Sequence[Any], sizes: Tensor) -> tuple[Tensor, dict[str, Tenso
             continue
         if table.ndim != 2 or table.shape[1] not in (2, 3) or table.is_floating_point():
             raise ValueError(
-                f"from_arrays: bonds of set {b} must be integers (E, 2) or (E, 3), got {table.dtype} {tuple(table.shape)}."
+                f"from_arrays: bonds of set {b} must be integers (E, 2) or (E, 3), got {table.dtype} "
+                f"{tuple(table.shape)}."
             )
         low, high = int(table[:, :2].min()), int(table[:, :2].max())
         if low < 0 or high >= n:
             wrong = high if high >= n else low
             raise ValueError(
-                f"from_arrays: a bond of set {b} leads to point {wrong}, but its points are 0..{n - 1}; numbers begin at 0."
+                f"from_arrays: a bond of set {b} leads to point {wrong}, but its points are 0..{n - 1}; numbers begin "
+                "at 0."
             )
         kind = table[:, 2] if table.shape[1] == 3 else torch.zeros(len(table))
         parts.append(torch.stack([table[:, 0] + start, table[:, 1] + start, kind.long()]).long())

@@ -19,10 +19,11 @@ __all__ = ["from_ase", "to_ase"]
 
 
 def from_ase(atoms: Any, dtype: torch.dtype = torch.float32) -> Batch:
-    """A ragged batch, x (N, 3) in Å and nodes["z"], from `ase.Atoms` or a list of them, as `ase.io.read(path, ":")` gives.
+    """A ragged batch, x (N, 3) in Å and nodes["z"], of `ase.Atoms` or a list of them, such as `ase.io.read(path, ":")`.
 
     If all are periodic, context["cell"] (B, 3, 3) holds the cell vectors as rows, in Å, and context["pbc"] (B, 3) bool
-    along which of them; a cell without periodicity is dropped. Velocities, charges, constraints and results are not kept.
+    along which of them; a cell without periodicity is dropped. Velocities, charges, constraints and results are not
+    kept.
 
     Raises:
         ValueError, TypeError: for what is not `Atoms`, none of them, some periodic and some not, or malformed molecules
@@ -43,8 +44,8 @@ def from_ase(atoms: Any, dtype: torch.dtype = torch.float32) -> Batch:
     periodic = [bool(a.pbc.any()) for a in frames]
     if any(periodic) != all(periodic):
         raise ValueError(
-            f"from_ase: {sum(periodic)} of {len(frames)} structures are periodic and the others are not; a flow lives on "
-            "a torus or in open space. Separate them, or set atoms.pbc = False on all."
+            f"from_ase: {sum(periodic)} of {len(frames)} structures are periodic and the others are not; a flow lives "
+            "on a torus or in open space. Separate them, or set atoms.pbc = False on all."
         )
     context = {}
     if all(periodic):
@@ -65,7 +66,7 @@ def from_ase(atoms: Any, dtype: torch.dtype = torch.float32) -> Batch:
 
 
 def to_ase(batch: Batch, log_prob: Tensor | Sequence[float] | None = None) -> list[Any]:
-    """One `ase.Atoms` per molecule, with atoms.info["log_prob"] in nats if given, and cell and pbc if the batch has them.
+    """One `ase.Atoms` per molecule, with atoms.info["log_prob"] in nats if given, and the batch's cell and pbc if any.
 
     Numbers in the context, one per molecule, go to `info` under their names.
 

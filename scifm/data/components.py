@@ -1,8 +1,8 @@
 """The Chemical Component Dictionary of the wwPDB, offline: every small molecule of the Protein Data Bank.
 
-biotite (BSD-3) ships the whole dictionary as one BinaryCIF file: some 49 000 compounds with elements, bonds and two sets of
-coordinates, "ideal" (one low conformation, computed by Corina or OpenEye) and "model" (as found in one structure).  Here it
-becomes one ragged batch.  The dictionary is in the public domain (CC0 1.0).
+biotite (BSD-3) ships the whole dictionary as one BinaryCIF file: some 49 000 compounds with elements, bonds and two
+sets of coordinates, "ideal" (one low conformation, computed by Corina or OpenEye) and "model" (as found in one
+structure).  Here it becomes one ragged batch.  The dictionary is in the public domain (CC0 1.0).
 
 References: Westbrook et al. 2015 (the dictionary); Kunzmann et al. 2023 (biotite).
 """
@@ -97,9 +97,7 @@ def read_components(path: Path | None = None, coordinates: str = "ideal") -> Com
     names = owner[rows].astype(np.uint64) << np.uint64(40) | _packed(atoms["atom_id"].as_array()[rows])
     lookup = np.argsort(names)
     of = rank[_position(known[rank], _packed(bonds["comp_id"].as_array()), path)].astype(np.uint64) << np.uint64(40)
-    ends = [
-        lookup[_position(names[lookup], of | _packed(bonds[f"atom_id_{end}"].as_array()), path)] for end in (1, 2)
-    ]
+    ends = [lookup[_position(names[lookup], of | _packed(bonds[f"atom_id_{end}"].as_array()), path)] for end in (1, 2)]
     written = bonds["value_order"].as_array()
     kind = np.select([written == word for word in _ORDER], list(_ORDER.values()), 4)
     kind = np.where(bonds["pdbx_aromatic_flag"].as_array() == "Y", 3, kind)
@@ -122,7 +120,7 @@ def _open(path: Path) -> Any:
         block = BinaryCIFFile.read(path).block
         missing = [n for n in ("chem_comp", "chem_comp_atom", "chem_comp_bond") if n not in block]
     except Exception as error:  # msgpack's and biotite's own, of many kinds
-        raise ValueError(f"components: {path} cannot be read as BinaryCIF ({type(error).__name__}: {error}).") from error
+        raise ValueError(f"components: {path} is no readable BinaryCIF ({type(error).__name__}: {error}).") from error
     if missing:
         raise ValueError(f"components: {path} has no table {', '.join(missing)}, so it is no component dictionary.")
     return block

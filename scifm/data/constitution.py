@@ -5,9 +5,9 @@ A molecule's key starts from the elements and takes in the neighbours again and 
     l⁰_i = h(z_i),     l^{k+1}_i = h(l^k_i + Σ_{j ~ i} h(l^k_j, bond_ij)),     key = h(Σ_i l^K_i)
 
 with a mixing function h on 64 bits.  Sums do not see an order, so neither does the key: numbering the atoms otherwise
-leaves it as it is; and coordinates, mirror images and cis or trans have no part in it.  Equal molecules have equal keys.
-Different ones nearly always differ.  Refinement is blind to some pairs (decalin and bicyclopentyl: from each atom the
-neighbours look alike); a chance collision of 64 bits is out of reach.
+leaves it as it is; and coordinates, mirror images and cis or trans have no part in it.  Equal molecules have equal
+keys.  Different ones nearly always differ.  Refinement is blind to some pairs (decalin and bicyclopentyl: from each
+atom the neighbours look alike); a chance collision of 64 bits is out of reach.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Chemical elements: symbols by atomic number, and how far a bond of each reaches.
 
-`nodes["z"]` holds atomic numbers, 1 for hydrogen; 0 means no element and is always an error.  Covalent radii are those of
-Cordero et al. (2008), the mean over many crystal structures, for hydrogen to curium; carbon is that of sp³, and
+`nodes["z"]` holds atomic numbers, 1 for hydrogen; 0 means no element and is always an error.  Covalent radii are those
+of Cordero et al. (2008), the mean over many crystal structures, for hydrogen to curium; carbon is that of sp³, and
 manganese, iron and cobalt are those of low spin.  Heavier elements have none and form no bonds here.
 
 Reference: Cordero et al. 2008 (Covalent radii revisited, Dalton Trans. 2832).
@@ -26,8 +26,8 @@ SYMBOLS: tuple[str, ...] = tuple(
 """Symbols by atomic number; "X" stands for none."""
 
 _PICOMETRES = (
-    "31 28 128 96 84 76 71 66 57 58 166 141 121 111 107 105 102 106 203 176 170 160 153 139 139 132 126 124 132 122 122 "
-    "120 119 120 120 116 220 195 190 175 164 154 147 146 142 139 145 144 142 139 139 138 139 140 244 215 207 204 203 "
+    "31 28 128 96 84 76 71 66 57 58 166 141 121 111 107 105 102 106 203 176 170 160 153 139 139 132 126 124 132 122 "
+    "122 120 119 120 120 116 220 195 190 175 164 154 147 146 142 139 145 144 142 139 139 138 139 140 244 215 207 204 203 "
     "201 199 198 198 196 194 192 192 189 190 187 187 175 170 162 151 144 141 136 136 132 145 146 148 140 150 150 260 "
     "221 215 206 200 196 190 187 180 169"
 )

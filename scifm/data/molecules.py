@@ -3,7 +3,7 @@
     x (N, 3) in Å, finite, no two atoms in one place;  nodes["z"] atomic numbers;  at least one atom per molecule;
     if there are bonds, each in both directions, once each, from an atom to another of the same molecule
 
-All doors for molecules end with `check_molecules`, so a fault is found where it enters, with the number of the molecule.
+All doors for molecules end with `check_molecules`, so a fault is found where it enters, with the molecule's number.
 """
 
 from __future__ import annotations
@@ -142,5 +142,10 @@ def keep_atoms(batch: Batch, keep: Tensor) -> Batch:
     stay = keep[batch.edge_index].all(0)
     edges = {k: v[stay] for k, v in batch.edges.items()}
     return replace(
-        batch, x=batch.x[keep], index=index[keep], nodes=nodes, edge_index=number[batch.edge_index[:, stay]], edges=edges
+        batch,
+        x=batch.x[keep],
+        index=index[keep],
+        nodes=nodes,
+        edge_index=number[batch.edge_index[:, stay]],
+        edges=edges,
     )

@@ -1,11 +1,12 @@
 """Point clouds as PLY, the format of scanners and mesh viewers; all clouds of a batch in one file.
 
-Each vertex says which cloud it is of, in the property `sample`; the log-densities, in nats, stand in comments of the header
+Each vertex says which cloud it is of, in the property `sample`; the log-densities, in nats, stand in comments of the
+header
 
     comment log_prob 0 -12.5
 
-Programs that know nothing of either show all points at once.  Points of the plane get z = 0.  The body is binary, in the
-precision of the data.  Reference: Turk 1994 (the PLY polygon file format).
+Programs that know nothing of either show all points at once.  Points of the plane get z = 0.  The body is binary, in
+the precision of the data.  Reference: Turk 1994 (the PLY polygon file format).
 """
 
 from __future__ import annotations

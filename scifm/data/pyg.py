@@ -75,8 +75,8 @@ def _alike(k: int, graph: Any, first: Any) -> None:
     if mine != theirs:
         name = sorted(n for n in mine.keys() | theirs.keys() if mine.get(n) != theirs.get(n))[0]
         raise ValueError(
-            f"from_pyg: graph {k} has {name!r} as {mine.get(name, 'nothing')}, graph 0 as {theirs.get(name, 'nothing')}; "
-            "all must have the same fields and dtypes."
+            f"from_pyg: graph {k} has {name!r} as {mine.get(name, 'nothing')}, graph 0 as "
+            f"{theirs.get(name, 'nothing')}; all must have the same fields and dtypes."
         )
 
 

@@ -1,7 +1,7 @@
 """Molecules with their bonds as an SD file (V2000): what RDKit, Open Babel, PyMOL and biotite read with bond orders.
 
-An aromatic bond is written as 4, the format's aromatic; class 4, other, as a single bond.  Formal charges are not known and
-not written.  Coordinates have four decimals, 10⁻⁴ Å: that is the format's, so write extended XYZ to keep all digits.
+An aromatic bond is written as 4, the format's aromatic; class 4, other, as a single bond.  Formal charges are not known
+and not written.  Coordinates have four decimals, as the format wants; extended XYZ keeps all digits.
 
 Reference: Dalby et al. 1992 (the file formats of MDL).
 """
@@ -61,8 +61,8 @@ def _molecule(one: Batch, number: int) -> str:
     atoms = list(zip(one.x.tolist(), symbols(one.nodes["z"]), strict=True))
     if max(len(atoms), len(bonds)) > MOST:
         raise ValueError(
-            f"write_sdf: molecule {number} has {len(atoms)} atoms and {len(bonds)} bonds, the format's three columns hold "
-            f"{MOST}; write extended XYZ."
+            f"write_sdf: molecule {number} has {len(atoms)} atoms and {len(bonds)} bonds, the format's three columns "
+            f"hold {MOST}; write extended XYZ."
         )
     lines = [f"sample {number}", "  scifm", "", f"{len(atoms):3d}{len(bonds):3d}  0  0  0  0  0  0  0  0999 V2000"]
     blank = "  0" * 11

@@ -59,7 +59,7 @@ def sift(
     """Molecules of the given elements and sizes, whole, with coordinates that agree with their bonds.
 
     Args:
-        batch: ragged, x (N, 3) in Å, NaN for what is missing, nodes["z"], 0 for unknown elements; bonds if there are any.
+        batch: ragged, x (N, 3) in Å, NaN for what is missing, nodes["z"], 0 for unknown elements; bonds if any.
         elements: symbols that may occur.
         min_atoms, max_atoms: sizes, both included.
         before: what was left out already; `batch` then holds what stayed, and the result counts from the beginning.

@@ -40,6 +40,7 @@ def by_name(names: Sequence[str], valid: float = 0.1, test: float = 0.1) -> dict
     empty = [name for name, chosen in found.items() if len(chosen) == 0]
     if empty:
         raise ValueError(
-            f"splits: of {len(names)} samples none fell into {' or '.join(empty)}; loosen the filters, or raise the shares."
+            f"splits: of {len(names)} samples none fell into {' or '.join(empty)}; loosen the filters, or raise "
+            "the shares."
         )
     return found

@@ -30,7 +30,7 @@ def write_xyz(path: Path, batch: Batch, log_prob: Tensor | None = None, about: M
     """Write molecules; numbers in their context, such as an energy, go to the comment under their names.
 
     Args:
-        batch: ragged, x (N, 3) in Å, nodes["z"]. context["cell"] (B, 3, 3) and context["pbc"] (B, 3) become the lattice.
+        batch: ragged, x (N, 3) in Å, nodes["z"]. context["cell"] (B, 3, 3) and context["pbc"] (B, 3) are written.
         log_prob: (B,) nats.
         about: plain values that go into every comment.
 

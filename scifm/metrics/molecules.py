@@ -1,14 +1,14 @@
 """Are generated molecules molecules?  Bond lengths and valences say it, without a chemistry package.
 
 *Stable*, as in EDM (Hoogeboom et al. 2022): read the order of every pair of atoms from its distance
-(`scifm.data.bonds.orders`); an atom is stable if its orders sum to a valence of its element, a molecule if all its atoms are.
-The data themselves do not reach 100 %: QM9 has 99.0 % stable atoms and 95.2 % stable molecules in the paper, and
+(`scifm.data.bonds.orders`); an atom is stable if its orders sum to a valence of its element, a molecule if all its
+atoms are.  The data themselves do not reach 100 %: QM9 has 99.0 % stable atoms and 95.2 % stable molecules in the paper, and
 aromatic or charged molecules beyond QM9 do badly, since no typical length is aromatic and no valence knows a charge.
 
 *Valid* here: stable and in one piece.  EDM's "valid" asks RDKit instead, so the two are not to be compared.
 
-*Recovered*, where elements and bonds were given and only the coordinates made: the covalent radii find exactly the given
-bonds, none missing, none too many.  It needs no table of orders and holds for aromatic rings and ions alike.
+*Recovered*, where elements and bonds were given and only the coordinates made: the covalent radii find exactly the
+given bonds, none missing, none too many.  It needs no table of orders and holds for aromatic rings and ions alike.
 
 Valences are those of EDM, and 2 and 6 for sulfur, which does not occur in QM9 and has 4 alone there.
 """
@@ -86,9 +86,9 @@ def stable_atoms(batch: Batch, valences: Mapping[int, tuple[int, ...]] = VALENCE
         valences: by atomic number; elements that are missing are never stable.
 
     Example:
-        >>> corners = torch.tensor([[0.0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
-        >>> methane = Batch(0.63 * corners, torch.zeros(5, dtype=torch.long), 1, nodes={"z": torch.tensor([6, 1, 1, 1, 1])})
-        >>> stable_atoms(methane)
+        >>> corners = 0.63 * torch.tensor([[0.0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+        >>> z = torch.tensor([6, 1, 1, 1, 1])
+        >>> stable_atoms(Batch(corners, torch.zeros_like(z), 1, nodes={"z": z}))  # methane
         tensor([True, True, True, True, True])
     """
     return _stable_atoms(by_length(check_molecules(batch, "stable_atoms")), valences)
@@ -137,5 +137,5 @@ def validity(batch: Batch, valences: Mapping[int, tuple[int, ...]] = VALENCES) -
     valid = molecules & connected
     keys = constitution(bonded)[valid]
     unique = len(keys.unique()) / len(keys) if len(keys) else float("nan")
-    shares = [float(v.double().mean()) for v in (atoms, molecules, connected, valid)]
-    return Validity(len(batch), *shares, unique)
+    share = [float(v.double().mean()) for v in (atoms, molecules, connected, valid)]
+    return Validity(len(batch), share[0], share[1], share[2], share[3], unique)
