@@ -113,6 +113,7 @@ def load(system: System, source: str = "auto", seed: int = 0, dtype: torch.dtype
         parts["valid"],
         parts["test"],
         files=tuple(paths),
+        energy=system.energy,
         summary=f"{system.name}: {system.points} points in {system.width}-D, centred, reduced units; {sizes}; {origin}",
     )
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from scifm.batch import Batch
+
+if TYPE_CHECKING:
+    from scifm.energies import Energy
 
 __all__ = ["Data"]
 
@@ -27,6 +30,8 @@ class Data:
         files: what was read; a run keeps copies.
         export: a batch in the user's units -> what the user brought, e.g. an `xr.Dataset`.
         summary: what was understood, printed before training.
+        energy: U/T of each sample in the user's units, where the data follow exp(−U/T)/Z; samples of a flow can then be
+            reweighted to that law.
 
     Raises:
         ValueError: for an empty split, values that are not finite, splits that differ in shape, dtype or context, or
@@ -42,6 +47,7 @@ class Data:
     files: tuple[Path, ...] = ()
     export: Callable[[Batch], Any] | None = None
     summary: str = ""
+    energy: Energy | None = None
 
     def __post_init__(self) -> None:
         for split in ("train", "valid", "test"):
