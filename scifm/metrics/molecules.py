@@ -2,8 +2,8 @@
 
 *Stable*, as in EDM (Hoogeboom et al. 2022): read the order of every pair of atoms from its distance
 (`scifm.data.bonds.orders`); an atom is stable if its orders sum to a valence of its element, a molecule if all its
-atoms are.  The data themselves do not reach 100 %: QM9 has 99.0 % stable atoms and 95.2 % stable molecules in the paper, and
-aromatic or charged molecules beyond QM9 do badly, since no typical length is aromatic and no valence knows a charge.
+atoms are.  The data themselves do not reach 100 %: QM9 has 99.0 % stable atoms and 95.2 % stable molecules in the
+paper, and aromatic or charged molecules beyond QM9 do badly: no typical length is aromatic, no valence knows a charge.
 
 *Valid* here: stable and in one piece.  EDM's "valid" asks RDKit instead, so the two are not to be compared.
 
