@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scifm.batch import Batch
 
-__all__ = ["joined", "runs"]
+__all__ = ["by_sample", "joined", "runs"]
 
 
 def joined(points: Batch) -> Tensor:
@@ -58,3 +58,30 @@ def runs(points: Batch, length: int) -> Tensor:
         return torch.arange(rows, device=device)[None]
     start = follows.unfold(0, length - 1, 1).all(-1).nonzero()[:, 0]
     return start + steps
+
+
+def by_sample(points: Batch, index: Tensor, values: Tensor) -> list[Tensor]:
+    """Values of tuples of rows, one list entry per sample: bonds, angles or torsions of each, to be compared.
+
+    Args:
+        index: (k, m) row numbers, the tuples of a sample together, as `runs` gives them; edges as batches hold them.
+        values: (m, ...) one of each tuple.
+
+    Raises:
+        ValueError: where the tuples are not in the order of the samples, or not as many as the values.
+
+    Example:
+        >>> batch = Batch(torch.tensor([[0.0], [1.0], [3.0], [0.0], [9.0]]), torch.tensor([0, 0, 0, 1, 1]), 2)
+        >>> two = runs(batch, 2)
+        >>> by_sample(batch, two, (batch.x[two[1]] - batch.x[two[0]])[:, 0])
+        [tensor([1., 2.]), tensor([9.])]
+    """
+    points = points.points
+    assert isinstance(points.index, Tensor)
+    owner = points.index[index[0]]
+    if len(owner) != len(values) or bool((owner.diff() < 0).any()):
+        raise ValueError(
+            f"by_sample: expected one value for each of {len(owner)} tuples in the order of the samples, got "
+            f"{len(values)} values; sort the tuples by their first row."
+        )
+    return list(values.split(torch.bincount(owner, minlength=len(points)).tolist()))

@@ -2,9 +2,9 @@
 
     Rg² = Σ_i m_i |x_i − c|² / Σ_i m_i,   c = Σ m_i x_i / Σ m_i,          Rg ≈ R_0 n^ν
 
-Of a straight chain with spacing a, Rg² = a² (n² − 1)/12, so ν → 1; of an ideal chain ν = ½; of globular proteins ν is
-near ⅓ to 0.4 with R_0 near 2 to 2.2 Å (Skolnick and Kolinski 1989; Hong and Lei 2009).  Two Cα that follow each other
-are 3.80 Å apart where the peptide bond is trans, and about 2.95 Å where it is cis; no two others come nearer than some 3.6 Å.
+Of a straight chain with spacing a, Rg² = a² (n² − 1)/12, so ν → 1; of an ideal chain ν = ½ (Flory 1953); of a ball of
+constant density ν = ⅓, and globular proteins lie between ⅓ and 0.4 if they are single domains.  Two Cα that follow each
+other are 3.80 Å apart where the peptide bond is trans, and about 2.95 Å where it is cis; others are hardly ever nearer than 3.6 Å.
 Which rows follow each other is told by `scifm.geometry.runs`: no number here reaches across a gap.
 
 All take a `Batch`: ragged sets, or dense events (n, d); arrays are `Batch(x)`.
@@ -110,7 +110,7 @@ def clashes(batch: Batch, cutoff: float, apart: int = 2, box: Box | None = None)
 
     Example:
         >>> clashes(Batch(torch.tensor([[[0.0], [1.0], [2.0], [0.5]]])), cutoff=0.8)
-        tensor([1])
+        tensor([2])
     """
     if not 0 < cutoff < float("inf") or apart < 1:
         raise ValueError(f"clashes: expected a positive cutoff and apart >= 1, got {cutoff} and {apart}.")
