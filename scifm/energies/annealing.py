@@ -6,7 +6,9 @@ with one move of Hamiltonian Monte Carlo at each.  The weight of a chain,
     log w = log Z_0 + Σ_k (β_k − β_(k−1)) (|x|²/2σ² − U/T)(x_(k−1)),     E[w] = Z,
 
 is unbiased however short the moves are, and chains are independent: the mean of their weights has an honest error, as
-long as their effective number is not a handful.  Its logarithm is low by about half the squared error.
+long as their effective number is not a handful.  Its logarithm is low by about half the squared error.  Chains that
+start with points on top of each other may never come apart, some tenth of them for LJ13: they end with weight zero,
+which costs chains and biases nothing.
 
 Where to put the levels and how long the steps should be is found by a pilot of fewer chains, which resamples, and
 takes the next β where the effective number of chains that a step leaves (conditional ESS) is a set fraction.  The
@@ -141,9 +143,10 @@ def pilot(
         )
     x, log = _start(energy, points, width, std, chains, generator, torch.float32)
     log = torch.zeros_like(log)
-    beta, betas = 0.0, [0.0]
-    log_step = torch.tensor(math.log(0.1 * std))
-    log_steps = [float(log_step)]
+    x, log_step = _settled(
+        Bridge(energy, 0.0, std), x, torch.tensor(math.log(0.3 * std)), leapfrog, generator, 5 * MOVES
+    )
+    beta, betas, log_steps = 0.0, [0.0], [float(log_step)]
     while beta < 1:
         if len(betas) > 10_000:
             raise RuntimeError(f"pilot: {len(betas)} levels and β is only {beta:.3g}; take a wider or narrower std.")
@@ -152,14 +155,20 @@ def pilot(
         log = log + step * slope
         if 1 / float(log.softmax(0).square().sum()) < 0.5 * chains:
             x, log = x[_systematic(log.softmax(0), generator)], torch.zeros_like(log)
-        target = Bridge(energy, beta, std)
-        for move in range(MOVES):
-            x, _, accept = transition(target, x, log_step.exp(), leapfrog, generator)
-            log_step = adapt(log_step, accept.mean(), 10 + move)
+        x, log_step = _settled(Bridge(energy, beta, std), x, log_step, leapfrog, generator, MOVES)
         betas.append(beta)
         log_steps.append(float(log_step))
-    log_steps[0] = log_steps[1]
     return Levels(torch.tensor(betas, dtype=torch.float64), torch.tensor(log_steps, dtype=torch.float64), std, leapfrog)
+
+
+def _settled(
+    target: Energy, x: Tensor, log_step: Tensor, leapfrog: int, generator: torch.Generator | None, moves: int
+) -> tuple[Tensor, Tensor]:
+    """The chains after some moves, and a step that suits them."""
+    for move in range(moves):
+        x, _, accept = transition(target, x, log_step.exp(), leapfrog, generator)
+        log_step = adapt(log_step, accept.mean(), move)
+    return x, log_step
 
 
 def _start(
