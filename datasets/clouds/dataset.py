@@ -15,7 +15,7 @@ from scifm.data.clouds import SUFFIXES as POINT_FILES
 from scifm.data.clouds import clouds_of, read_points
 from scifm.data.meshes import SUFFIXES as MESH_FILES
 from scifm.data.meshes import Mesh, read_mesh
-from scifm.data.shapes import KINDS, Shape, random_shape, rotation
+from scifm.data.shapes import KINDS, Shape, random_shape
 from scifm.data.source import Data
 from scifm.data.splits import SPLITS, by_name
 
@@ -128,7 +128,7 @@ def files(
     if surfaces:
         if normalise:
             surfaces = [mesh.moved(-mesh.centre, 1 / mesh.size) for mesh in surfaces]
-        batch = clouds_of(surfaces, points, noise, generator, turn=rotation if turn else None)
+        batch = clouds_of(surfaces, points, noise, generator, turn=turn)
         kept, what, unit = (
             list(range(len(surfaces))),
             "meshes",
@@ -167,7 +167,7 @@ def _shapes(kinds: str, n: int, points: int | tuple[int, int], noise: float, tur
     for split, m in zip(SPLITS, (n, n // 10, n // 10), strict=True):
         which = torch.randint(len(chosen), (m,), generator=generator)
         shapes: list[Shape] = [random_shape(chosen[k], generator) for k in which.tolist()]
-        batch = clouds_of(shapes, points, noise, generator, turn=rotation if turn else None)
+        batch = clouds_of(shapes, points, noise, generator, turn=turn)
         label = {"label": torch.tensor([KINDS.index(kind) for kind in chosen])[which]}
         parts[split] = _labelled(batch, label)
     summary = (

@@ -37,7 +37,7 @@ def write_sdf(path: Path, batch: Batch, log_prob: Tensor | None = None, about: M
         ValueError, TypeError: see `scifm.data.molecules`; for more than 999 atoms or bonds, or coordinates beyond the
             ten columns of the format.
     """
-    check_molecules(batch, "write_sdf")
+    check_molecules(batch, "write_sdf", apart=False)
     if batch.edge_index is None:
         batch = perceive(batch)
     reach = float(batch.x.abs().max())

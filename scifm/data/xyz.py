@@ -45,7 +45,7 @@ def write_xyz(path: Path, batch: Batch, log_prob: Tensor | None = None, about: M
         ...     print(Path(folder, "helium.xyz").read_text().splitlines()[1])
         Properties=species:S:1:pos:R:3 pbc="F F F" log_prob=-1.5
     """
-    check_molecules(batch, "write_xyz")
+    check_molecules(batch, "write_xyz", apart=False)
     digits = 17 if batch.x.dtype == torch.float64 else 9
     sizes = batch.counts.tolist()
     x, z = (v.detach().cpu().split(sizes) for v in (batch.x, batch.nodes["z"]))
