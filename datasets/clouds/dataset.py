@@ -15,11 +15,13 @@ from scifm.data.clouds import SUFFIXES as POINT_FILES
 from scifm.data.clouds import clouds_of, read_points
 from scifm.data.meshes import SUFFIXES as MESH_FILES
 from scifm.data.meshes import Mesh, read_mesh
+from scifm.data.ply import write_ply
 from scifm.data.shapes import KINDS, Shape, random_shape
 from scifm.data.source import Data
 from scifm.data.splits import SPLITS, by_name
 
 NOISE = 0.02
+WRITERS = {".ply": write_ply}
 DIGITS = 128  # points of each digit in the file
 
 
@@ -84,7 +86,7 @@ def digits(points: int | tuple[int, int] = DIGITS, seed: int = 0) -> Data:
     rows = by_name([f"digit {k}" for k in range(len(x))])
     parts = {split: batch.select(chosen) for split, chosen in rows.items()}
     summary = f"clouds: {_sizes(parts)} digits of {_span(points)} points in the plane"
-    return Data("clouds", **parts, unit="half image width", files=(path,), summary=summary)
+    return Data("clouds", **parts, unit="half image width", files=(path,), writers=WRITERS, summary=summary)
 
 
 def files(
@@ -149,7 +151,7 @@ def files(
     summary = (
         f"clouds: {_sizes(parts)} {what} from {len(paths)} files, {_span(points)} points each, in {unit}{told}{why}"
     )
-    return Data("clouds", **parts, unit=unit, files=tuple(paths), summary=summary)
+    return Data("clouds", **parts, unit=unit, files=tuple(paths), writers=WRITERS, summary=summary)
 
 
 # -- parts ---------------------------------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ def _shapes(kinds: str, n: int, points: int | tuple[int, int], noise: float, tur
         f"clouds: {_sizes(parts)} shapes ({', '.join(chosen)}) of {_span(points)} points, noise {noise:g}, drawn with "
         f"seed {seed}{', turned at random' if turn else ''}"
     )
-    return Data("clouds", **parts, unit="", summary=summary)
+    return Data("clouds", **parts, writers=WRITERS, summary=summary)
 
 
 def _labelled(batch: Batch, label: dict[str, torch.Tensor]) -> Batch:

@@ -21,14 +21,17 @@ from scifm.data.constitution import constitution
 from scifm.data.elements import SYMBOLS, numbers
 from scifm.data.molecules import keep_atoms
 from scifm.data.pyg import from_pyg
-from scifm.data.shapes import rotations
+from scifm.data.sdf import write_sdf
 from scifm.data.sift import Sifted, sift
 from scifm.data.source import Data
 from scifm.data.splits import SPLITS, by_name
+from scifm.data.xyz import write_xyz
+from scifm.geometry import random_rotation
 from scifm.run import atomic
 
 SOURCES = ("ccd", "qm7", "qm9", "md17")
 ELEMENTS = "H C N O F P S Cl Br I"
+WRITERS = {".xyz": write_xyz, ".sdf": write_sdf}
 FRAMES = 20_000  # of a trajectory, evenly spaced
 GAP = 0.01  # of a trajectory, left out between splits
 
@@ -52,8 +55,8 @@ def molecules(
         elements: symbols that may occur.
         hydrogens: whether to keep them.
         coordinates: of the dictionary, "ideal" (computed) or "model" (from a structure).
-        turn: turn each molecule at random, evenly over all rotations and always by the same ones. The dictionary's ideal
-            coordinates lie along their long axes, which a network that is not equivariant would learn.
+        turn: turn each molecule at random, evenly over all rotations and always by the same ones. The dictionary's
+            ideal coordinates lie along their long axes, which a network that is not equivariant would learn.
 
     Raises:
         ValueError: for an unknown source or element, or where the filters leave nothing.
@@ -77,7 +80,7 @@ def molecules(
     parts = {split: batch.select((found.split == k).nonzero()[:, 0]) for k, split in enumerate(SPLITS)}
     sizes = ", ".join(f"{len(part)} {split}" for split, part in parts.items())
     summary = f"molecules from {source}: {found.report}. {sizes}; {len(found.batch.x)} atoms of {want.elements}"
-    return Data("molecules", **parts, unit="Å", files=files, summary=summary)
+    return Data("molecules", **parts, unit="Å", files=files, writers=WRITERS, summary=summary)
 
 
 @dataclass(frozen=True)
@@ -250,7 +253,7 @@ def _centred(batch: Batch) -> Batch:
 def _turned(batch: Batch) -> Batch:
     index = batch.points.index
     assert index is not None
-    turns = rotations(len(batch), torch.Generator().manual_seed(0)).to(batch.x)
+    turns = random_rotation(len(batch), 3, torch.Generator().manual_seed(0), batch.x.dtype)
     return batch.replace((turns[index] @ batch.x[:, :, None])[:, :, 0])
 
 

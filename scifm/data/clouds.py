@@ -15,7 +15,8 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.data.meshes import Mesh, sample_surface
-from scifm.data.shapes import Shape, rotations
+from scifm.data.shapes import Shape
+from scifm.geometry import random_rotation
 
 __all__ = ["SUFFIXES", "clouds_of", "read_points"]
 
@@ -92,7 +93,7 @@ def clouds_of(
     for surface, n in zip(surfaces, sizes.tolist(), strict=True):
         x = sample_surface(surface, n, generator) if isinstance(surface, Mesh) else surface(n, generator)
         if turn:
-            x = x @ rotations(1, generator)[0].T
+            x = x @ random_rotation(1, 3, generator, torch.float64)[0].T
         parts.append((x + noise * torch.randn(n, 3, generator=generator, dtype=torch.float64)).to(dtype))
     if low == high and isinstance(points, int):
         return Batch(torch.stack(parts))

@@ -64,7 +64,7 @@ def check_molecules(batch: Batch, who: str = "molecules", apart: bool = True) ->
     if "z" not in batch.nodes:
         raise ValueError(f'{who}: expected nodes["z"], the atomic numbers; there are {sorted(batch.nodes) or "none"}.')
     check_numbers(batch.nodes["z"], who)
-    i, j, distance = close_pairs(batch, torch.full_like(batch.x[:, 0], COINCIDENT / 2)) if apart else ((),) * 3
+    i, j, distance = close_pairs(batch, torch.full_like(batch.x[:, 0], COINCIDENT / 2 if apart else -1.0))
     if len(i):
         raise ValueError(
             f"{who}: molecule {int(index[i[0]])} has two atoms in one place (rows {int(i[0])} and {int(j[0])}, "

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["KINDS", "Box", "Ellipsoid", "Helix", "Superquadric", "Torus", "Trefoil", "random_shape", "rotations"]
+__all__ = ["KINDS", "Box", "Ellipsoid", "Helix", "Superquadric", "Torus", "Trefoil", "random_shape"]
 
 Shape = Callable[[int, torch.Generator], Tensor]
 
@@ -252,20 +252,3 @@ def random_shape(kind: str, generator: torch.Generator) -> Shape:
     if kind not in made:
         raise ValueError(f"shapes: there is no kind {kind!r}; there are {', '.join(KINDS)}.")
     return made[kind]()
-
-
-def rotations(n: int, generator: torch.Generator) -> Tensor:
-    """n rotations (n, 3, 3) float64 even over all of them, from random unit quaternions (Shoemake 1992).
-
-    Example:
-        >>> torch.linalg.det(rotations(2, torch.Generator().manual_seed(0)))
-        tensor([1.0000, 1.0000], dtype=torch.float64)
-    """
-    q = torch.randn(n, 4, generator=generator, dtype=torch.float64)
-    w, x, y, z = (q / q.norm(dim=1, keepdim=True)).unbind(1)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    return torch.stack([torch.stack(row, 1) for row in rows], 1)
