@@ -15,11 +15,13 @@ from scifm.data.clouds import SUFFIXES as POINT_FILES
 from scifm.data.clouds import clouds_of, read_points
 from scifm.data.meshes import SUFFIXES as MESH_FILES
 from scifm.data.meshes import Mesh, read_mesh
-from scifm.data.shapes import KINDS, Shape, random_shape, rotation
+from scifm.data.ply import write_ply
+from scifm.data.shapes import KINDS, Shape, random_shape
 from scifm.data.source import Data
 from scifm.data.splits import SPLITS, by_name
 
 NOISE = 0.02
+WRITERS = {".ply": write_ply}
 DIGITS = 128  # points of each digit in the file
 
 
@@ -84,7 +86,7 @@ def digits(points: int | tuple[int, int] = DIGITS, seed: int = 0) -> Data:
     rows = by_name([f"digit {k}" for k in range(len(x))])
     parts = {split: batch.select(chosen) for split, chosen in rows.items()}
     summary = f"clouds: {_sizes(parts)} digits of {_span(points)} points in the plane"
-    return Data("clouds", **parts, unit="half image width", files=(path,), summary=summary)
+    return Data("clouds", **parts, unit="half image width", files=(path,), writers=WRITERS, summary=summary)
 
 
 def files(
@@ -128,7 +130,7 @@ def files(
     if surfaces:
         if normalise:
             surfaces = [mesh.moved(-mesh.centre, 1 / mesh.size) for mesh in surfaces]
-        batch = clouds_of(surfaces, points, noise, generator, turn=rotation if turn else None)
+        batch = clouds_of(surfaces, points, noise, generator, turn=turn)
         kept, what, unit = (
             list(range(len(surfaces))),
             "meshes",
@@ -149,7 +151,7 @@ def files(
     summary = (
         f"clouds: {_sizes(parts)} {what} from {len(paths)} files, {_span(points)} points each, in {unit}{told}{why}"
     )
-    return Data("clouds", **parts, unit=unit, files=tuple(paths), summary=summary)
+    return Data("clouds", **parts, unit=unit, files=tuple(paths), writers=WRITERS, summary=summary)
 
 
 # -- parts ---------------------------------------------------------------------------------------------------------
@@ -167,14 +169,14 @@ def _shapes(kinds: str, n: int, points: int | tuple[int, int], noise: float, tur
     for split, m in zip(SPLITS, (n, n // 10, n // 10), strict=True):
         which = torch.randint(len(chosen), (m,), generator=generator)
         shapes: list[Shape] = [random_shape(chosen[k], generator) for k in which.tolist()]
-        batch = clouds_of(shapes, points, noise, generator, turn=rotation if turn else None)
+        batch = clouds_of(shapes, points, noise, generator, turn=turn)
         label = {"label": torch.tensor([KINDS.index(kind) for kind in chosen])[which]}
         parts[split] = _labelled(batch, label)
     summary = (
         f"clouds: {_sizes(parts)} shapes ({', '.join(chosen)}) of {_span(points)} points, noise {noise:g}, drawn with "
         f"seed {seed}{', turned at random' if turn else ''}"
     )
-    return Data("clouds", **parts, unit="", summary=summary)
+    return Data("clouds", **parts, writers=WRITERS, summary=summary)
 
 
 def _labelled(batch: Batch, label: dict[str, torch.Tensor]) -> Batch:
