@@ -1,8 +1,8 @@
-"""Ragged sets of points as a few padded blocks, so that what looks at pairs of points can be written with plain tensors.
+"""Ragged sets of points as a few padded blocks, for what looks at pairs of points and wants plain tensors.
 
-A set of n points has n² pairs.  Padding all sets of a batch to the largest wastes most of the work where sizes differ (2.4 times as
-many pairs for 5 to 59 points); lists of edges waste none, but gather and scatter cost as much again on a CPU.  So sets of like
-size share a block that is padded to the largest of them:
+A set of n points has n² pairs.  Padding all sets of a batch to the largest wastes most of the work where sizes differ
+(2.4 times as many pairs for 5 to 59 points); lists of edges waste none, but gather and scatter cost as much again on a
+CPU.  So sets of like size share a block that is padded to the largest of them:
 
     rows (N, ...)  --pad-->  (b, n, ...) per block, zeros beyond a set's own points  --rows-->  (N, ...)
 

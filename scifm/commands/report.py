@@ -39,7 +39,7 @@ def draw_report(run: Run, recipe: Recipe) -> list[Path]:
     samples = None
     if run.samples is not None:
         try:
-            samples = reports.read_samples(run.samples, recipe.data.test.event)
+            samples = reports.read_batch(run.samples, recipe.data.test)
         except Exception as error:
             reports.left_out(f"figures of {run.samples.name}", error)
     count = 2000 if samples is None else max(64, len(samples))

@@ -2,9 +2,9 @@
 
 A coupling that turns or relabels a draw to bring it near its data keeps the marginal law of x0 only if the prior is
 invariant under what it did (Klein, Krämer and Noé 2023).  A harmonic chain is invariant under rotations and not under
-permutations; an anchored or masked prior under neither.  And x0 *given* x1 is no longer the prior's law, it is the aligned one:
-over rotated data the marginal is right, over data that all stand one way it is not.  So the velocity must have the
-symmetry too; then the flow is the one that learns from data turned at random.
+permutations; an anchored or masked prior under neither.  And x0 *given* x1 is no longer the prior's law, it is the
+aligned one: over rotated data the marginal is right, over data that all stand one way it is not.  So the velocity must
+have the symmetry too; then the flow is the one that learns from data turned at random.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["check_legal", "symmetries_of"]
 
 
 def symmetries_of(part: Any) -> frozenset[str]:
-    """The attribute `symmetries` of a coupling, which it uses, or of a velocity, which it has; none if it says nothing."""
+    """The attribute `symmetries`: of a coupling, what it uses; of a velocity, what it has; none if it says nothing."""
     return frozenset(getattr(part, "symmetries", frozenset()))
 
 
@@ -43,14 +43,14 @@ def check_legal(coupling: Any, prior: Prior, velocity: nn.Module) -> None:
     if missing:
         raise ValueError(
             f"Flow: the coupling uses {', '.join(missing)}, under which {who} is not invariant (it has: "
-            f"{', '.join(sorted(prior.symmetries)) or 'none'}), so x0 would not follow the prior any more. Switch that part "
-            "of the coupling off, or take a prior that has the symmetry, such as MeanFreeGaussian."
+            f"{', '.join(sorted(prior.symmetries)) or 'none'}), so x0 would not follow the prior any more. Switch that "
+            "part of the coupling off, or take a prior that has the symmetry, such as MeanFreeGaussian."
         )
     has = getattr(velocity, "symmetries", None)
     missing = sorted(used - frozenset(used if has is None else has))
     if missing:
         raise ValueError(
-            f"Flow: the coupling uses {', '.join(missing)}, under which {type(velocity).__name__} is not equivariant: it would "
-            "learn from draws that are all turned one way and sample from draws that are not. Take an equivariant network, "
-            "such as networks.EGNN, or switch that part of the coupling off."
+            f"Flow: the coupling uses {', '.join(missing)}, under which {type(velocity).__name__} is not equivariant: "
+            "it would learn from draws that are turned to their data and sample from draws that are not. Take an "
+            "equivariant network, such as networks.EGNN, or switch that part of the coupling off."
         )

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scifm.data import fetch, grids, toys, transforms
+    from scifm.data import fetch, grids, structures, toys, transforms
     from scifm.data.catalogue import load_dataset
     from scifm.data.source import Data
     from scifm.data.toys import checkerboard, eight_gaussians, moons, rings, scurve
@@ -21,6 +21,7 @@ __all__ = [
     "moons",
     "rings",
     "scurve",
+    "structures",
     "toys",
     "transforms",
 ]

@@ -1,0 +1,130 @@
+"""What a point and a pair of points know besides where they are: time, labels, species, bonds.
+
+A network on points takes three small dictionaries, name -> how many, for what its batches carry in `nodes` (per point),
+`context` (per sample) and `edges` (per bond).  Whole numbers are classes 0 … k − 1, so k is the number of classes;
+floating-point values are k numbers per entry.  Both enter by one linear map, for an embedding is a linear map of
+one-hot vectors:
+
+    h_i = W_t waves(t) + Σ_context W c + Σ_nodes W s_i,          e_ij = [joined, one-hot of the bond, ...] or nothing.
+
+All of it is invariant under rotations, so it breaks no symmetry but those of labels: points of different species do not
+exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from scifm.batch import Batch
+from scifm.blocks import Block
+from scifm.networks.time import SinusoidalTime, check_times
+
+__all__ = ["NOTHING", "Conditions", "Sizes"]
+
+Sizes = Mapping[str, int]
+NOTHING: Sizes = MappingProxyType({})
+
+
+class Conditions(nn.Module):
+    """Features of points and of pairs from what does not flow.
+
+    Args:
+        width: of a point's features.
+        nodes, context, edges: names of what is looked at, with the number of classes or of numbers.
+        time_width: sinusoidal time features.
+
+    Attributes:
+        pair_width: numbers per pair; 0 where no edges are looked at.
+
+    Example:
+        >>> sets = Batch(torch.zeros(3, 3), torch.tensor([0, 0, 1]), 2, nodes={"z": torch.tensor([6, 8, 1])})
+        >>> Conditions(16, nodes={"z": 10})(torch.rand(2), sets).shape
+        torch.Size([3, 16])
+    """
+
+    def __init__(
+        self,
+        width: int,
+        nodes: Sizes = NOTHING,
+        context: Sizes = NOTHING,
+        edges: Sizes = NOTHING,
+        time_width: int = 32,
+    ):
+        super().__init__()
+        self.sizes = {"nodes": dict(nodes), "context": dict(context), "edges": dict(edges)}
+        for kind, sizes in self.sizes.items():
+            if any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in sizes.values()):
+                raise ValueError(f"Conditions: {kind} must name whole numbers of at least 1, got {sizes}.")
+        self.embed = SinusoidalTime(time_width)
+        self.time = nn.Linear(time_width, width)
+        self.nodes = nn.ModuleDict({name: nn.Linear(k, width, bias=False) for name, k in nodes.items()})
+        self.context = nn.ModuleDict({name: nn.Linear(k, width, bias=False) for name, k in context.items()})
+        self.pair_width = 1 + sum(edges.values()) if edges else 0
+
+    def forward(self, t: Tensor, points: Batch) -> Tensor:
+        """Features of every point, (N, width), at times t (B,)."""
+        check_times("Conditions", t, len(points))
+        sample = self.time(self.embed(t.to(points.x)))
+        for name, linear in self.context.items():
+            sample = sample + linear(self._numbers("context", name, points.context, points))
+        h = torch.vmap(points.spread, in_dims=1, out_dims=1)(sample).reshape(len(points.x), sample.shape[1])
+        for name, linear in self.nodes.items():
+            h = h + linear(self._numbers("nodes", name, points.nodes, points))
+        return h
+
+    def pairs(self, points: Batch, block: Block) -> Tensor | None:
+        """Features of every pair of a block, (b, n, n, pair_width); None where no edges are looked at."""
+        if not self.pair_width:
+            return None
+        key = ("pairs", tuple(self.sizes["edges"].items()), block, points.x.dtype)
+        return points.keep(key, lambda: self._pairs(points, block))
+
+    def _pairs(self, points: Batch, block: Block) -> Tensor:
+        if points.edge_index is None:
+            names = ", ".join(self.sizes["edges"])
+            raise ValueError(f"Conditions: made for the edges {names}, but the batch has no edge_index.")
+        b, n = block.row.shape
+        count = points.x.shape[0]
+        place = torch.full((count + 1,), -1, dtype=torch.long, device=points.x.device)
+        place[block.row.flatten()] = torch.arange(b * n, device=points.x.device)
+        place[count] = -1
+        first, second = place[points.edge_index]
+        inside = first >= 0
+        kind = {"dtype": points.x.dtype, "device": points.x.device}  # not new_ones: x may be wrapped by a transform
+        one = torch.ones(points.edge_index.shape[1], 1, **kind)
+        values = [self._numbers("edges", name, points.edges, points) for name in self.sizes["edges"]]
+        features = torch.zeros(b * n * n, self.pair_width, **kind)
+        features[first[inside] * n + second[inside] % n] = torch.cat([one, *values], 1)[inside]
+        return features.reshape(b, n, n, self.pair_width)
+
+    def _numbers(self, kind: str, name: str, held: Mapping[str, Tensor], points: Batch) -> Tensor:
+        """One row of `size` numbers per entry: one-hot for classes."""
+        size, like = self.sizes[kind][name], points.x
+        if name not in held:
+            raise ValueError(
+                f"Conditions: made for {kind}[{name!r}], which the batch does not carry; it has "
+                f"{sorted(held) or 'none'}."
+            )
+        value = held[name]
+        if value.is_floating_point():
+            value = value.reshape(value.shape[0], -1).to(like)
+            if value.shape[1] != size:
+                raise ValueError(f"Conditions: {kind}[{name!r}] must hold {size} numbers each, got {value.shape[1]}.")
+            return value
+        if value.ndim > 1 and value.shape[1:] != (1,):
+            raise ValueError(f"Conditions: {kind}[{name!r}] must hold one class each, got shape {tuple(value.shape)}.")
+        key = ("classes", kind, name, size, like.dtype)
+        return points.keep(key, lambda: self._classes(kind, name, value.reshape(-1).long(), like))
+
+    def _classes(self, kind: str, name: str, value: Tensor, like: Tensor) -> Tensor:
+        size = self.sizes[kind][name]
+        if value.numel() and not 0 <= int(value.min()) <= int(value.max()) < size:
+            raise ValueError(
+                f"Conditions: {kind}[{name!r}] must hold classes 0 to {size - 1}, got {int(value.min())} to "
+                f"{int(value.max())}; make the network with a larger number."
+            )
+        return nn.functional.one_hot(value, size).to(like.device, like.dtype)
