@@ -5,12 +5,15 @@ the data, so that labels stay with their samples.  It sees all that does not flo
 
 All of them use each sample once and leave x0 the law of the prior, on average over batches; otherwise sampling would
 start from another law than training did.  Permutations (`OptimalTransport`, `Partial`, `ConditionalTransport`) use each
-draw exactly once as well; `Sinkhorn` and `Unbalanced` draw from a plan, and may repeat one draw and leave out another.
+draw exactly once as well; `Aligned` and `EquivariantTransport` also turn and relabel it; `Sinkhorn` and `Unbalanced`
+draw from a plan, and may repeat one draw and leave out another.
 """
 
-from scifm.couplings.assignment import assign
+from scifm.couplings.aligned import Aligned
+from scifm.couplings.assignment import assign, assign_many
 from scifm.couplings.conditional import ConditionalTransport
 from scifm.couplings.crossing import crossed_by
+from scifm.couplings.equivariant import EquivariantTransport
 from scifm.couplings.independent import independent
 from scifm.couplings.legal import symmetries_of
 from scifm.couplings.optimal_transport import OptimalTransport
@@ -20,13 +23,16 @@ from scifm.couplings.sinkhorn import Sinkhorn
 from scifm.couplings.unbalanced import Unbalanced
 
 __all__ = [
+    "Aligned",
     "ConditionalTransport",
+    "EquivariantTransport",
     "OptimalTransport",
     "Paired",
     "Partial",
     "Sinkhorn",
     "Unbalanced",
     "assign",
+    "assign_many",
     "crossed_by",
     "independent",
     "read_pairs",

@@ -2,8 +2,8 @@
 
     c = Σ_i w_i x_i / Σ_i w_i
 
-A weight of 0 leaves a point out: this is how padded clouds of several sizes are treated.  A cloud without any weight has
-its centre at the origin.
+A weight of 0 leaves a point out: this is how padded clouds of several sizes are treated.  A cloud without any weight
+has its centre at the origin.
 """
 
 from __future__ import annotations
@@ -56,6 +56,6 @@ def check_cloud(who: str, x: Tensor, weights: Tensor | None = None) -> None:
         raise ValueError(f"{who}: expected points (..., n, d) of a floating type, got {x.dtype} {tuple(x.shape)}.")
     if weights is not None and (weights.ndim < 1 or weights.shape[-1] != x.shape[-2]):
         raise ValueError(
-            f"{who}: expected a weight per point, (..., {x.shape[-2]}), got {tuple(weights.shape)}; for a mask (..., n) "
-            "give mask.to(x)."
+            f"{who}: expected a weight per point, (..., {x.shape[-2]}), got {tuple(weights.shape)}; for a mask "
+            "(..., n) give mask.to(x)."
         )

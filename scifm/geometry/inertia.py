@@ -1,7 +1,7 @@
 """The shape of a cloud of points: how wide it is along its principal axes, which do not depend on how it is turned.
 
-The second moments M = Σ_i w_i x_i x_iᵀ = V diag(s²) Vᵀ have the principal axes as the columns of V, and s are the singular
-values of the cloud.  Two clouds of n points cannot be nearer than
+The second moments M = Σ_i w_i x_i x_iᵀ = V diag(s²) Vᵀ have the principal axes as the columns of V, and s are the
+singular values of the cloud.  Two clouds of n points cannot be nearer than
 
     min over R and permutations of Σ_i |R x_i − y_π(i)|²  ≥  Σ_k (s_k(x) − s_k(y))²,
 

@@ -79,9 +79,7 @@ def align(x: Tensor, y: Tensor, weights: Tensor | None = None, *, reflect: bool 
     return centred(x, weights) @ r.mT + centre(y, weights)
 
 
-def rmsd(
-    x: Tensor, y: Tensor, weights: Tensor | None = None, *, aligned: bool = True, reflect: bool = False
-) -> Tensor:
+def rmsd(x: Tensor, y: Tensor, weights: Tensor | None = None, *, aligned: bool = True, reflect: bool = False) -> Tensor:
     """Root of the weighted mean of |x − y|², (...), in the unit of x; after alignment unless `aligned` is False.
 
     Example:
