@@ -154,7 +154,11 @@ def test_gradients_in_general_position():
     x = normal(6, 3).requires_grad_()
     for f in (bond_lengths, angles, torsions, volumes):
         assert torch.autograd.gradcheck(f, (x,))
-    q = (torch.rand(4, dtype=DTYPE, generator=torch.Generator().manual_seed(0)) + 1, angles(x.detach())[:3], torsions(x.detach())[:2])
+    q = (
+        torch.rand(4, dtype=DTYPE, generator=torch.Generator().manual_seed(0)) + 1,
+        angles(x.detach())[:3],
+        torsions(x.detach())[:2],
+    )
     assert torch.autograd.gradcheck(from_internal, tuple(v.requires_grad_() for v in q))
 
 
@@ -189,7 +193,10 @@ def test_straight_and_folded_angles_are_exact():
 
 def chains():
     index = torch.tensor([0] * 5 + [2] * 4 + [3])
-    nodes = {"chain": torch.tensor([0, 0, 0, 1, 1, 0, 0, 0, 0, 0]), "position": torch.tensor([1, 2, 3, 4, 5, 7, 8, 10, 11, 0])}
+    nodes = {
+        "chain": torch.tensor([0, 0, 0, 1, 1, 0, 0, 0, 0, 0]),
+        "position": torch.tensor([1, 2, 3, 4, 5, 7, 8, 10, 11, 0]),
+    }
     return Batch(normal(10, 3), index, 5, nodes=nodes)
 
 

@@ -30,7 +30,9 @@ def normal(*shape, seed=0):
 
 def sets(counts, d=3, seed=0):
     counts = torch.tensor(counts)
-    return Batch(normal(int(counts.sum()), d, seed=seed), torch.arange(len(counts)).repeat_interleave(counts), len(counts))
+    return Batch(
+        normal(int(counts.sum()), d, seed=seed), torch.arange(len(counts)).repeat_interleave(counts), len(counts)
+    )
 
 
 # -- distances ------------------------------------------------------------------------------------------------
