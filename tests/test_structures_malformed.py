@@ -52,8 +52,8 @@ def swapped(lines: list[str]) -> list[str]:
     return [line for i in reversed(range(len(lines) // 4)) for line in lines[4 * i : 4 * i + 4]]
 
 
-NOWHERE = "   0.000" * 3
 HELIX = "\n".join(helix()).encode()
+HOLED = changed(5, 30, 54, "   0.000" * 3, changed(9, 30, 54, "   0.000" * 3))
 FILES: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
     # -- the file
     "empty": ("a.pdb", lambda _: b"", "is empty (0 bytes)"),
@@ -95,7 +95,7 @@ FILES: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
     "GRO without a count": ("a.gro", lambda _: gro("three"), "line 2 should be the number of atoms, and is 'three'"),
     "GRO of fewer atoms": ("a.gro", lambda _: gro("7"), "line 2 promises 7 atoms and a box, the file ends at line 6"),
     "GRO without a box": ("a.gro", lambda _: gro(box=""), "promises 3 atoms and a box"),
-    "GRO with letters": ("a.gro", lambda _: gro(x="   0.3a0"), "the x coordinate in line 4 is '0.3a0', which is no number"),
+    "GRO with letters": ("a.gro", lambda _: gro(x="   0.3a0"), "the x coordinate in line 4 is '0.3a0'"),
     "GRO of none": ("a.gro", lambda _: gro("0", 0), "holds no atoms"),
     # -- chemistry
     "only hetero atoms": ("a.pdb", text(atom("C1", "LIG", 1), atom("O", "HOH", 2, record="HETATM")),
@@ -116,7 +116,7 @@ FILES: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
     "nanometres": ("a.pdb", text(*scaled(0.1)), "neighbouring CA are 0.38 apart: these are nanometres"),
     "tenths of Å": ("a.pdb", text(*scaled(10)), "neighbouring CA are 38 apart, where 3.8 Å are expected"),
     "all zero": ("a.pdb", text(*scaled(0)), "all 8 CA atoms lie at the same place (0, 0, 0)"),
-    "placeholders": ("a.pdb", text(*changed(5, 30, 54, NOWHERE, changed(9, 30, 54, NOWHERE))), "2 of 8 CA atoms lie at the same place"),
+    "placeholders": ("a.pdb", text(*HOLED), "2 of 8 CA atoms lie at the same place"),
 }  # fmt: skip
 
 
