@@ -12,10 +12,13 @@ its prior.
 
 from __future__ import annotations
 
+from scifm.networks.chain import ChainNet
 from scifm.networks.egnn import EGNN
+from scifm.networks.gaussian_skip import GaussianSkip
 from scifm.networks.mlp import MLP
 from scifm.networks.pointnet import PointNet
 from scifm.networks.time import SinusoidalTime
 from scifm.networks.unet import UNet
+from scifm.networks.unwhitened import Unwhitened
 
-__all__ = ["EGNN", "MLP", "PointNet", "SinusoidalTime", "UNet"]
+__all__ = ["EGNN", "MLP", "ChainNet", "GaussianSkip", "PointNet", "SinusoidalTime", "UNet", "Unwhitened"]
