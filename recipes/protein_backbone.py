@@ -2,9 +2,9 @@
 
 Chains of 48 to 256 residues of docking benchmark 5, or of a folder of your own, split by family.  A Gaussian polymer
 whose variance per mode is a power law with two fitted numbers knows that neighbours are near and how large a protein
-is; isotropic noise of the right width knows nothing of the kind and costs 2.3 bits per dimension more before anything is
-learnt.  The network sees the chain in space, in a frame of each residue, and may tell left from right; the loss is in
-the prior's own metric, where a bond counts as much as the fold.
+is; isotropic noise of the right width knows nothing of the kind and costs 2.3 bits per dimension more before anything
+is learnt.  The network sees the chain in space, in a frame of each residue, and may tell left from right; the loss is
+in the prior's own metric, where a bond counts as much as the fold.
 """
 
 from __future__ import annotations
