@@ -32,5 +32,17 @@ from scifm.networks.time import SinusoidalTime
 from scifm.networks.unet import UNet
 from scifm.networks.unwhitened import Unwhitened
 
-__all__ = ["EGNN", "MLP", "ChainNet", "GaussianSkip", "PointNet", "SinusoidalTime", "UNet", "Unwhitened"]
-__all__ = ["EGNN", "MLP", "PaiNN", "PointNet", "Radial", "SetTransformer", "SinusoidalTime", "TensorProduct", "UNet"]
+__all__ = [
+    "EGNN",
+    "MLP",
+    "ChainNet",
+    "GaussianSkip",
+    "PaiNN",
+    "PointNet",
+    "Radial",
+    "SetTransformer",
+    "SinusoidalTime",
+    "TensorProduct",
+    "UNet",
+    "Unwhitened",
+]
