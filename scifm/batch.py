@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 __all__ = ["Batch"]
 
@@ -143,14 +144,17 @@ class Batch:
 
         def lay_out() -> Batch:
             index = torch.arange(self.size, device=rows.device).repeat_interleave(n)
-            return Batch(rows.detach(), index, self.size, self.context)
+            nothing = torch.zeros((), dtype=rows.dtype, device=rows.device).expand(rows.shape)
+            return Batch(nothing, index, self.size, self.context)
 
-        return self.keep("points", lay_out).replace(rows)
+        return self.keep(("points", n), lay_out).replace(rows)
 
     def keep(self, name: Any, make: Callable[[], Any]) -> Any:
         """What `make` gives, made once for a layout and shared by all `replace`d batches; it must not depend on x."""
         if name not in self._kept:
-            with torch.inference_mode(False):  # or it could not serve a later gradient
+            # out of inference mode, or it could not serve a later gradient, and out of torch.func's transforms, or
+            # it would be wrapped for the one that is running and be dead after it
+            with torch.inference_mode(False), temporarily_clear_interpreter_stack():
                 self._kept[name] = make()
         return self._kept[name]
 

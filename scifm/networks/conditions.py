@@ -67,13 +67,21 @@ class Conditions(nn.Module):
 
     def forward(self, t: Tensor, points: Batch) -> Tensor:
         """Features of every point, (N, width), at times t (B,)."""
+        return self.of_points(self.of_samples(t, points), points)
+
+    def of_samples(self, t: Tensor, points: Batch) -> Tensor:
+        """Features of time and context, (B, width)."""
         check_times("Conditions", t, len(points))
         sample = self.time(self.embed(t.to(points.x)))
         for name, linear in self.context.items():
-            sample = sample + linear(self._numbers("context", name, points.context, points.x))
+            sample = sample + linear(self._numbers("context", name, points.context, points))
+        return sample
+
+    def of_points(self, sample: Tensor, points: Batch) -> Tensor:
+        """Features of samples (B, width) -> of their points, (N, width), with what the points are."""
         h = torch.vmap(points.spread, in_dims=1, out_dims=1)(sample).reshape(len(points.x), sample.shape[1])
         for name, linear in self.nodes.items():
-            h = h + linear(self._numbers("nodes", name, points.nodes, points.x))
+            h = h + linear(self._numbers("nodes", name, points.nodes, points))
         return h
 
     def pairs(self, points: Batch, block: Block) -> Tensor | None:
@@ -94,15 +102,16 @@ class Conditions(nn.Module):
         place[count] = -1
         first, second = place[points.edge_index]
         inside = first >= 0
-        one = points.x.new_ones(points.edge_index.shape[1], 1)
-        values = [self._numbers("edges", name, points.edges, points.x) for name in self.sizes["edges"]]
-        features = points.x.new_zeros(b * n * n, self.pair_width)
+        kind = {"dtype": points.x.dtype, "device": points.x.device}  # not new_ones: x may be wrapped by a transform
+        one = torch.ones(points.edge_index.shape[1], 1, **kind)
+        values = [self._numbers("edges", name, points.edges, points) for name in self.sizes["edges"]]
+        features = torch.zeros(b * n * n, self.pair_width, **kind)
         features[first[inside] * n + second[inside] % n] = torch.cat([one, *values], 1)[inside]
         return features.reshape(b, n, n, self.pair_width)
 
-    def _numbers(self, kind: str, name: str, held: Mapping[str, Tensor], like: Tensor) -> Tensor:
+    def _numbers(self, kind: str, name: str, held: Mapping[str, Tensor], points: Batch) -> Tensor:
         """One row of `size` numbers per entry: one-hot for classes."""
-        size = self.sizes[kind][name]
+        size, like = self.sizes[kind][name], points.x
         if name not in held:
             raise ValueError(
                 f"Conditions: made for {kind}[{name!r}], which the batch does not carry; it has "
@@ -116,10 +125,14 @@ class Conditions(nn.Module):
             return value
         if value.ndim > 1 and value.shape[1:] != (1,):
             raise ValueError(f"Conditions: {kind}[{name!r}] must hold one class each, got shape {tuple(value.shape)}.")
-        value = value.reshape(-1).long()
+        key = ("classes", kind, name, size, like.dtype)
+        return points.keep(key, lambda: self._classes(kind, name, value.reshape(-1).long(), like))
+
+    def _classes(self, kind: str, name: str, value: Tensor, like: Tensor) -> Tensor:
+        size = self.sizes[kind][name]
         if value.numel() and not 0 <= int(value.min()) <= int(value.max()) < size:
             raise ValueError(
                 f"Conditions: {kind}[{name!r}] must hold classes 0 to {size - 1}, got {int(value.min())} to "
                 f"{int(value.max())}; make the network with a larger number."
             )
-        return nn.functional.one_hot(value, size).to(like)
+        return nn.functional.one_hot(value, size).to(like.device, like.dtype)

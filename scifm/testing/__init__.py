@@ -8,10 +8,21 @@ snapshots: a density integrates to one, its score is its gradient, the same gene
 """
 
 from scifm.testing.coupling import check_coupling
+from scifm.testing.equivariant import check_equivariant
 from scifm.testing.path import check_path
 from scifm.testing.prior import check_prior
 from scifm.testing.solver import check_solver
 from scifm.testing.trace import check_trace
 from scifm.testing.velocity import check_velocity
+from scifm.testing.virial import check_virial
 
-__all__ = ["check_coupling", "check_path", "check_prior", "check_solver", "check_trace", "check_velocity"]
+__all__ = [
+    "check_coupling",
+    "check_equivariant",
+    "check_path",
+    "check_prior",
+    "check_solver",
+    "check_trace",
+    "check_velocity",
+    "check_virial",
+]

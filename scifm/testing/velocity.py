@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from scifm.batch import Batch
+from scifm.couplings.legal import symmetries_of
+from scifm.testing.equivariant import check_equivariant
 from scifm.testing.laws import fresh, rounding, same_form, say
 
 __all__ = ["check_velocity"]
 
 
-def check_velocity(velocity: nn.Module, batch: Batch, symmetries: Sequence[str] = (), seed: int = 0) -> None:
-    """Whether a velocity network has the right form, treats samples alone, and is deterministic.
+def check_velocity(velocity: nn.Module, batch: Batch, symmetries: Collection[str] | None = None, seed: int = 0) -> None:
+    """Whether a velocity network has the right form, treats samples alone, is deterministic, and is equivariant.
 
     Args:
-        symmetries: "permutation" also checks that reordering a ragged sample's rows reorders the answer.
+        symmetries: those of `check_equivariant`; None takes the network's own, which it may declare as `symmetries`.
 
     Raises:
         AssertionError: naming the law that is broken.
         ValueError: for a symmetry of another name.
     """
-    if set(symmetries) - {"permutation"}:
-        raise ValueError(f'check_velocity: symmetries may hold "permutation" only, got {list(symmetries)}.')
     t = torch.rand(len(batch), generator=fresh(seed), dtype=batch.x.dtype).to(batch.x.device)
     with torch.no_grad():
         v = velocity(t, batch.x, batch)
@@ -48,20 +48,6 @@ def check_velocity(velocity: nn.Module, batch: Batch, symmetries: Sequence[str] 
                 f"Velocity: sample {b} depends on its batch mates (off by {gap:.2g}); no batch "
                 "statistics, and no reduction over the batch axis.",
             )
-        if "permutation" in symmetries:
-            _permutes(velocity, batch, t, seed)
-
-
-def _permutes(velocity: nn.Module, batch: Batch, t: Tensor, seed: int) -> None:
-    b = int(batch.counts.argmax())
-    part = batch.select([b])
-    order = torch.randperm(part.x.shape[0], generator=fresh(seed)).to(part.x.device)
-    nodes = {k: v[order] for k, v in part.nodes.items()}
-    joined = None if part.edge_index is None else order.argsort()[part.edge_index]  # where these rows are now
-    moved = Batch(part.x[order], part.index, 1, part.context, nodes, joined, part.edges)
-    wanted = velocity(t[b : b + 1], part.x, part)[order]
-    gap = float((velocity(t[b : b + 1], moved.x, moved) - wanted).abs().max() / (1 + wanted.abs().max()))
-    say(
-        gap < rounding(wanted),
-        f"Velocity: reordering the rows does not reorder the answer (relative error {gap:.2g}).",
-    )
+    wanted = symmetries_of(velocity) if symmetries is None else symmetries
+    if wanted:
+        check_equivariant(velocity, batch, wanted, seed=seed)
