@@ -78,12 +78,12 @@ class Annealing:
     def case(self, quick: bool) -> Case:
         chains, finer = (self.chains // 4, max(1, self.finer // 4)) if quick else (self.chains, self.finer)
         g = torch.Generator().manual_seed(10_000)
-        found = pilot(self.energy, self.points, self.width, std=self.std, leapfrog=self.leapfrog, generator=g)
-        levels = found.finer(finer)
+        like = Batch(torch.zeros(chains, self.points, self.width))
+        few = Batch(torch.zeros(256, self.points, self.width))
+        levels = pilot(self.energy, few, std=self.std, leapfrog=self.leapfrog, generator=g).finer(finer)
 
         def weights(seed: int) -> Weights:
-            g = torch.Generator().manual_seed(seed)
-            return annealed(self.energy, self.points, self.width, levels, chains=chains, generator=g).weights
+            return annealed(self.energy, like, levels, torch.Generator().manual_seed(seed)).weights
 
         name = f"{self.name}, annealing, {chains} chains, {len(levels)} levels"
         return Case(name, weights, self.truth, self.unsure)
