@@ -338,6 +338,11 @@ def test_a_gap_has_the_marginal_law_of_the_whole_chain():
     check_against_dense(HarmonicChain(1.1, position="position"), like, [P @ (A @ A.T)[kept][:, kept] @ P])
 
 
+def test_a_chain_says_on_which_names_it_depends():
+    assert HarmonicChain().conditional == () and HarmonicChain(chain="chain").conditional == ("chain",)
+    assert SpectralChain(chain="c", position="p").conditional == ("c", "p")
+
+
 def test_chains_in_one_piece_have_the_law_of_unnamed_ones():
     counts = [5, 4]
     nodes = {"chain": torch.tensor([3] * 5 + [1] * 4), "position": torch.tensor([4, 5, 6, 7, 8, 1, 2, 3, 4])}

@@ -116,7 +116,7 @@ class Harmonic:
 class Springs:
     """1/S = c n^(−4ν) + a_1 λ + … + a_q λ^q: springs up to the q-th neighbour, in a trap wider for more points.
 
-    The inverse covariance is a polynomial of the Laplacian, so a point knows only the trap and those up to q links away.
+    The inverse covariance is a polynomial of the Laplacian, so a point knows the trap and those up to q links away.
     a_1 is the spring of the links and a_2 the price of bending; a chain in this trap has a radius of gyration ~ n^ν.
 
     Args:
