@@ -24,9 +24,21 @@ from scifm.networks.mlp import MLP
 from scifm.networks.painn import PaiNN
 from scifm.networks.pointnet import PointNet
 from scifm.networks.radial import Radial
+from scifm.networks.residues import Residues
 from scifm.networks.set_transformer import SetTransformer
 from scifm.networks.tensor_product import TensorProduct
 from scifm.networks.time import SinusoidalTime
 from scifm.networks.unet import UNet
 
-__all__ = ["EGNN", "MLP", "PaiNN", "PointNet", "Radial", "SetTransformer", "SinusoidalTime", "TensorProduct", "UNet"]
+__all__ = [
+    "EGNN",
+    "MLP",
+    "PaiNN",
+    "PointNet",
+    "Radial",
+    "Residues",
+    "SetTransformer",
+    "SinusoidalTime",
+    "TensorProduct",
+    "UNet",
+]
