@@ -21,7 +21,7 @@ def recipe(
     coupling: Literal["independent", "ot", "equivariant"] = "equivariant",
     width: int = 32,
     layers: int = 3,
-    steps: int = 12000,
+    steps: int = 15000,
     batch_size: int = 128,
     test_samples: int = 1000,
 ):

@@ -22,7 +22,7 @@ def recipe(
     coupling: Literal["independent", "ot", "equivariant"] = "equivariant",
     width: int = 32,
     layers: int = 3,
-    steps: int = 20000,
+    steps: int = 60000,
     batch_size: int = 128,
     test_samples: int = 1000,
 ):
@@ -49,8 +49,8 @@ def recipe(
         batch_size=batch_size,
         learning_rate=3e-3,
         weight_decay=0.0,
-        valid_every=5000,
+        valid_every=10000,
         checkpoint_every=1000,
-        valid_samples=64,
+        valid_samples=32,
         test_samples=test_samples,
     )

@@ -12,7 +12,7 @@ __all__ = ["BitsPerDim", "Estimate"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over samples and its standard error, bits per dimension."""
+    """A mean over samples, or a number that follows from one, and its standard error."""
 
     value: float
     stderr: float

@@ -124,6 +124,8 @@ def _blocks(points: Batch) -> Blocks:
 
 def _cuts(sizes: np.ndarray) -> list[tuple[int, int]]:
     """Where to cut sorted sizes so that Σ b n² + price · blocks is least, as (first, last) of each block."""
+    if not len(sizes):
+        return []
     values, first = np.unique(sizes, return_index=True)
     ends = np.append(first[1:], len(sizes))
     best, origin = np.zeros(len(values) + 1), np.zeros(len(values), np.int64)

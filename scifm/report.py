@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scifm.figure import DATA, FLOW, OTHER, canvas, save
 from scifm.run import Run, atomic
 
 if TYPE_CHECKING:
     from scifm.batch import Batch
+    from scifm.energies import Energy
 
-__all__ = ["figures", "left_out", "page", "radial_spectrum", "read_samples"]
-
-_DATA, _FLOW, _OTHER = "#4d4d4d", "#1f6fb4", "#b9c6d2"
+__all__ = ["figures", "left_out", "page", "radial_spectrum", "read_batch", "read_samples"]
 
 
 def radial_spectrum(fields: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,13 +81,56 @@ def read_samples(path: Path, event: Sequence[int] | None = None) -> np.ndarray:
     return first
 
 
-def figures(run: Run, data: Batch | None, samples: np.ndarray | None, unit: str = "") -> list[Path]:
+def read_batch(path: Path, like: Batch) -> Batch:
+    """Samples of a file that `scifm sample` wrote, with what does not flow where the file holds it.
+
+    Args:
+        like: a split of the data they are samples of, for layout and shape.
+
+    Raises:
+        ValueError: as `read_samples`; and for ragged sets that are not in an .npz, which keeps their sizes.
+    """
+    import torch
+
+    from scifm.batch import Batch
+
+    if like.dense:
+        return _as_batch(read_samples(path, like.event))
+    if path.suffix != ".npz":
+        raise ValueError(f"{path.name} does not tell which rows make a set; ragged samples are drawn from .npz files")
+    with np.load(path, allow_pickle=False) as file:
+        found = {name: torch.from_numpy(file[name]) for name in file.files if file[name].dtype.kind in "biuf"}
+    named: dict[str, dict[str, Any]] = {"context": {}, "nodes": {}, "edges": {}}
+    for name, value in found.items():
+        group, _, rest = name.partition(".")
+        if rest and group in named:
+            named[group][rest] = value
+    index = torch.arange(len(found["count"])).repeat_interleave(found["count"])
+    return Batch(found["x"], index, len(found["count"]), edge_index=found.get("edge_index"), **named)
+
+
+def _as_batch(x: np.ndarray) -> Batch:
+    import torch
+
+    from scifm.batch import Batch
+
+    return Batch(torch.from_numpy(np.ascontiguousarray(x)))
+
+
+def figures(
+    run: Run,
+    data: Batch | None,
+    samples: Batch | np.ndarray | None,
+    unit: str = "",
+    energy: Energy | None = None,
+) -> list[Path]:
     """Draw what the run holds, into its `figures/`.
 
     Args:
         data: held-out samples in the user's units, to compare with.
-        samples: as `read_samples` gives them.
+        samples: as `read_batch` or `read_samples` gives them; of ragged sets only a batch knows the sizes.
         unit: of the values, for axes.
+        energy: of sets of points, if one is known.
 
     Returns:
         the files written; a figure that cannot be drawn is left out, with a warning on stderr.
@@ -96,7 +139,7 @@ def figures(run: Run, data: Batch | None, samples: np.ndarray | None, unit: str 
 
     def draw(name: str, figure: Callable[..., Any], *values: Any) -> None:
         try:
-            made.append(_save(figure(*values), run.folder / "figures" / name))
+            made.append(save(figure(*values), run.folder / "figures" / name))
         except Exception as error:
             left_out(name, error)
 
@@ -106,16 +149,45 @@ def figures(run: Run, data: Batch | None, samples: np.ndarray | None, unit: str 
         draw("bits_per_dim.png", _bits, score)
     if data is None or samples is None:
         return made
+    told = data.dense or not isinstance(samples, np.ndarray)  # which rows make a sample
+    drawn = samples if isinstance(samples, np.ndarray) else samples.x.cpu().numpy()
     real = data.x.cpu().numpy()
-    alike = samples.shape[1:] == real.shape[1:]
-    if alike and real.ndim == 4 and min(real.shape[2:]) >= 4:
-        draw("samples.png", _images, real[:, 0], samples[:, 0], unit)
-        draw("spectrum.png", _spectra, real[:, 0], samples[:, 0], unit)
+    alike = drawn.shape[1:] == real.shape[1:]
+    if alike and told and _are_points(data):
+        sets = _as_batch(samples) if isinstance(samples, np.ndarray) else samples
+        _draw_points(draw, data, sets, unit, energy)
+    elif alike and real.ndim == 4 and min(real.shape[2:]) >= 4:
+        draw("samples.png", _images, real[:, 0], drawn[:, 0], unit)
+        draw("spectrum.png", _spectra, real[:, 0], drawn[:, 0], unit)
     elif alike and real.ndim == 2 and real.shape[1] == 2:
-        draw("samples.png", _scatter, real, samples, unit)
+        draw("samples.png", _scatter, real, drawn, unit)
     else:
-        draw("samples.png", _histogram, real, samples, unit)
+        draw("samples.png", _histogram, real, drawn, unit)
     return made
+
+
+def _are_points(data: Batch) -> bool:
+    """Whether samples are sets of points in the plane or in space: ragged rows (d,), dense events (n, d)."""
+    return data.event[-1:] in ((2,), (3,)) and len(data.event) == (2 if data.dense else 1)
+
+
+def _draw_points(draw: Callable[..., None], data: Batch, samples: Batch, unit: str, energy: Energy | None) -> None:
+    from scifm import pictures
+    from scifm.geometry import alpha_carbons
+
+    both = data, samples
+    if energy is not None:
+        draw("energies.png", pictures.energies, *(energy.of(b) for b in both), None, "kT")
+    if "atom" in data.nodes:
+        draw("ramachandran.png", pictures.torsion_plane, *both)
+        both = tuple(alpha_carbons(b) for b in both)
+    draw("samples.png", pictures.clouds, *both, unit)
+    draw("pair_distances.png", pictures.pair_functions, *both, unit)
+    draw("gyration.png", pictures.gyration, *both, unit)
+    if "position" in data.nodes and data.event == (3,):
+        draw("chain.png", pictures.chain, *both, unit)
+    if data.points.edge_index is not None:
+        draw("bonds.png", pictures.bonds, *both, unit)
 
 
 def left_out(what: str, error: Exception) -> None:
@@ -168,25 +240,6 @@ def _cell(value: Any) -> str:
 # -- figures ---------------------------------------------------------------------------------------------
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **settings: Any) -> tuple[Any, Any]:
-    """A figure outside of pyplot: no window, no state, the same on a machine without a screen."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, **settings)
-    for ax in np.ravel(axes):
-        ax.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _save(figure: Any, path: Path) -> Path:
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=130)
-    return path
-
-
 def _series(rows: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
     found = [(r["step"], r[name]) for r in rows if name in r and math.isfinite(r[name])]
     return [s for s, _ in found], [v for _, v in found]
@@ -194,9 +247,9 @@ def _series(rows: Sequence[Mapping[str, float]], name: str) -> tuple[list[float]
 
 def _loss(rows: Sequence[Mapping[str, float]]) -> Any:
     bits = _series(rows, "valid/bits_per_dim")
-    figure, axes = _figure(7.5 if bits[0] else 4.5, 3, 1, 2 if bits[0] else 1, squeeze=False)
+    figure, axes = canvas(7.5 if bits[0] else 4.5, 3, 1, 2 if bits[0] else 1, squeeze=False)
     ax = axes[0, 0]
-    for name, colour, label in (("train/loss", _OTHER, "training"), ("valid/loss", _FLOW, "validation")):
+    for name, colour, label in (("train/loss", OTHER, "training"), ("valid/loss", FLOW, "validation")):
         if (series := _series(rows, name))[0]:
             ax.plot(*series, color=colour, label=label, marker="o" if len(series[0]) < 3 else None)
     ax.set(xlabel="step", ylabel="flow-matching loss")
@@ -204,7 +257,7 @@ def _loss(rows: Sequence[Mapping[str, float]]) -> Any:
         ax.set_yscale("log")
     ax.legend(frameon=False)
     if bits[0]:
-        axes[0, 1].plot(*bits, color=_FLOW, marker="o", markersize=3)
+        axes[0, 1].plot(*bits, color=FLOW, marker="o", markersize=3)
         axes[0, 1].set(xlabel="step", ylabel="validation NLL [bits/dim]")
     return figure
 
@@ -213,8 +266,8 @@ def _bits(score: Mapping[str, Any]) -> Any:
     rows = [("flow", score["value"], score["stderr"])]
     rows += [(k, v["value"], v["stderr"]) for k, v in score.get("baselines", {}).items()]
     rows.sort(key=lambda r: r[1])
-    figure, ax = _figure(6, 0.7 + 0.45 * len(rows))
-    colours = [_FLOW if name == "flow" else _OTHER for name, _, _ in rows]
+    figure, ax = canvas(6, 0.7 + 0.45 * len(rows))
+    colours = [FLOW if name == "flow" else OTHER for name, _, _ in rows]
     errors = [0.0 if math.isnan(e) else e for _, _, e in rows]
     bars = ax.barh([r[0] for r in rows], [r[1] for r in rows], xerr=errors, color=colours, error_kw={"lw": 1})
     ax.bar_label(bars, labels=[f"{v:.3f} ± {e:.3f}" for _, v, e in rows], padding=4, fontsize=9)
@@ -229,7 +282,7 @@ def _images(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
     count = min(6, len(real), len(samples))
     height, width = real.shape[1:]
     tall = min(2.5, max(0.6, height / width))
-    figure, axes = _figure(1.6 * count + 1.2, 2 * 1.6 * tall + 0.6, 2, count, squeeze=False)
+    figure, axes = canvas(1.6 * count + 1.2, 2 * 1.6 * tall + 0.6, 2, count, squeeze=False)
     shown = real[np.linspace(0, len(real) - 1, count).round().astype(int)]
     low, high = np.nanpercentile(np.concatenate([shown, samples[:count]]), [0.5, 99.5])  # one scale for both rows
     image = None
@@ -243,8 +296,8 @@ def _images(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
 
 
 def _spectra(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
-    figure, ax = _figure(4.5, 3.2)
-    for fields, colour, label in ((real, _DATA, "data"), (samples, _FLOW, "samples")):
+    figure, ax = canvas(4.5, 3.2)
+    for fields, colour, label in ((real, DATA, "data"), (samples, FLOW, "samples")):
         ax.loglog(*radial_spectrum(fields), color=colour, label=label, ls="-" if label == "data" else "--")
     from matplotlib.ticker import NullFormatter
 
@@ -256,8 +309,8 @@ def _spectra(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
 
 
 def _scatter(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
-    figure, axes = _figure(6.5, 3.3, 1, 2, sharex=True, sharey=True)
-    shown = ((real, _DATA, "data"), (samples, _FLOW, "samples"))
+    figure, axes = canvas(6.5, 3.3, 1, 2, sharex=True, sharey=True)
+    shown = ((real, DATA, "data"), (samples, FLOW, "samples"))
     for ax, (points, colour, label) in zip(axes, shown, strict=True):
         ax.scatter(*points[:2000].T, s=3, color=colour, alpha=0.6, lw=0)
         ax.set(title=label, aspect="equal", xlabel=unit)
@@ -268,10 +321,10 @@ def _scatter(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
 
 
 def _histogram(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
-    figure, ax = _figure(4.5, 3.2)
+    figure, ax = canvas(4.5, 3.2)
     low, high = np.percentile(real, [0.1, 99.9])
     bins = np.linspace(low, high, 60) if high > low else 10
-    for values, colour, label in ((real, _DATA, "data"), (samples, _FLOW, "samples")):
+    for values, colour, label in ((real, DATA, "data"), (samples, FLOW, "samples")):
         ax.hist(values.ravel(), bins=bins, density=True, histtype="step", color=colour, label=label)
     ax.set(xlabel=f"value [{unit}]" if unit else "value", ylabel="density")
     ax.legend(frameon=False)

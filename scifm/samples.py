@@ -1,8 +1,13 @@
-"""Drawn samples as files: netCDF where the data set exports them to xarray, else .npz without pickles.
+"""Drawn samples as files of the kind that the user brought, or as .npz without pickles, which all data can be.
+
+    .nc        where the data set exports to xarray
+    .pdb ...   where it has a writer for that suffix (`Data.writers`)
+    .npz       always
 
 Samples come in chunks.  An .npz is written chunk by chunk, in one pass over the chunks for each array of more than one
 axis, so that its size is not bounded by the memory.  An export takes all samples at once (whether packed integers can
-hold them depends on all of them), so netCDF needs memory for all.
+hold them depends on all of them) and so do writers, so all else needs memory for all.  Every file is written beside its
+place and moved there.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
 
     from scifm.data import Data
 
-__all__ = ["Drawn", "contents", "output", "refuse_existing", "write_chunks", "write_samples"]
+__all__ = ["Drawn", "contents", "output", "refuse_existing", "suffixes", "write_chunks", "write_samples"]
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,19 @@ def output(path: Path, data: Data, overwrite: bool = False) -> Path:
         FileExistsError: where the file exists and is not to be overwritten.
         ValueError: for a suffix that these data cannot be written to, or a place that cannot be.
     """
-    wanted = [".nc", ".npz"] if data.export is not None else [".npz"]
+    wanted = suffixes(data)
     if not path.suffix:
-        path = path.with_suffix(wanted[0])
+        path = path.with_suffix(".nc" if ".nc" in wanted else ".npz")
     if path.suffix not in wanted:
-        raise ValueError(f"samples of {data.name} are written to {' or '.join(wanted)} files, got {path.name!r}.")
+        listed = f"{', '.join(wanted[:-1])} or {wanted[-1]}" if len(wanted) > 1 else wanted[0]
+        raise ValueError(f"samples of {data.name} are written to {listed} files, got {path.name!r}.")
     refuse_existing(path, overwrite)
     return path
+
+
+def suffixes(data: Data) -> list[str]:
+    """What samples of these data can be written to."""
+    return [*([".nc"] if data.export is not None else []), *data.writers, ".npz"]
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -105,9 +116,21 @@ def write_chunks(
     with atomic(path) as temporary:
         if path.suffix == ".nc" and data.export is not None:
             _dataset(source, data, about).to_netcdf(temporary, engine="h5netcdf")
+        elif path.suffix in data.writers:
+            _write(source, data, temporary, about)
         else:
             _write_npz(source, temporary, about)
     return path
+
+
+def _write(source: Callable[[], Iterable[Drawn]], data: Data, path: Path, about: Mapping[str, Any]) -> None:
+    """All samples to the writer of the path's suffix, with where they come from."""
+    drawn = list(source())
+    logs = [d.log_prob for d in drawn if d.log_prob is not None]
+    about = {"scifm": __version__, **about}
+    if logs:
+        about["density"] = f"log_prob in nats. {_comment(data)}"
+    data.writers[path.suffix](path, Batch.join([d.batch for d in drawn]), torch.cat(logs) if logs else None, about)
 
 
 # -- netCDF ----------------------------------------------------------------------------------------------

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from scifm.data.equilibrium import File, System, load
+from scifm.data.equilibrium import File, Made, System, load
 from scifm.data.source import Data
-from scifm.energies import DoubleWell
+from scifm.energies import DoubleWell, MonteCarlo
 
 ENERGY = DoubleWell()
 BASE = "https://raw.githubusercontent.com/jarridrb/DEM/8e9531987b0bfe4e770d5009c10a56b8434c0f0a/data/"
@@ -16,18 +16,22 @@ PUBLISHED = {
     "test": ("test_split_DW4.npy", 10_000, "ef4466793b3502b2fe405aad22d3ae43b34827971594c5bab28684771d828244"),
 }
 FILES = {split: (File(name, rows, sha256, BASE + name),) for split, (name, rows, sha256) in PUBLISHED.items()}
-SYSTEM = System("dw4", ENERGY, 4, 2, FILES)
+MADE = Made(2.5, (2000, 200, 200), MonteCarlo(burn_in=400, saves=50, thin=10))
+SYSTEM = System("dw4", ENERGY, 4, 2, FILES, MADE)
 
 
-def dw4(*, source: str = "auto", dtype: torch.dtype = torch.float32) -> Data:
+def dw4(*, source: str = "auto", seed: int = 0, dtype: torch.dtype = torch.float32) -> Data:
     """DW4 in reduced units, x (B, 4, 2), centred; its energy is `ENERGY`, in kT.
 
     Args:
-        source: "published", or "auto": published files where they are on this machine.
+        source: "published" reads the published files, downloading them where needed; "made" samples the energy, which
+            takes half a minute and is kept; "auto" reads files where all of them are on this machine, and else makes
+            them.
+        seed: of what is made.
         dtype: of the values.
 
     Raises:
-        FileNotFoundError: where files are missing.
+        FileNotFoundError: where files are missing that are asked for.
         ValueError: for an unknown source, or a file of another content.
     """
-    return load(SYSTEM, source, dtype)
+    return load(SYSTEM, source, seed, dtype)

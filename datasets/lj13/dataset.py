@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from scifm.data.equilibrium import File, System, load
+from scifm.data.equilibrium import File, Made, System, load
 from scifm.data.source import Data
-from scifm.energies import LennardJones
+from scifm.energies import LennardJones, MonteCarlo
 
 ENERGY = LennardJones(each_pair=2)  # the virial of the published files: 36 with 2, 27 with 1
 BASE = "https://raw.githubusercontent.com/jarridrb/DEM/8e9531987b0bfe4e770d5009c10a56b8434c0f0a/data/"
@@ -16,18 +16,22 @@ FILES = {
     "valid": (File(VALID, 10_000, "77a051cd50b16bec41e8fa056f6f77e21804d530a7461369f3a3ee985a576eb7", BASE + VALID),),
     "test": (File(TEST, 10_000, "c5064a56282e96441f1ff2f1babb13c241a99cd1077aee3667951d06055a785b", BASE + TEST),),
 }
-SYSTEM = System("lj13", ENERGY, 13, 3, FILES)
+MADE = Made(1.1, (2000, 200, 200), MonteCarlo(burn_in=400, saves=50, thin=15))
+SYSTEM = System("lj13", ENERGY, 13, 3, FILES, MADE)
 
 
-def lj13(*, source: str = "auto", dtype: torch.dtype = torch.float32) -> Data:
+def lj13(*, source: str = "auto", seed: int = 0, dtype: torch.dtype = torch.float32) -> Data:
     """LJ13 in reduced units, x (B, 13, 3), centred; its energy is `ENERGY`, in kT.
 
     Args:
-        source: "published", or "auto": published files where they are on this machine.
+        source: "published" reads the published files, downloading them where needed; "made" samples the energy, which
+            takes some minutes and is kept; "auto" reads files where all of them are on this machine, and else makes
+            them.
+        seed: of what is made.
         dtype: of the values.
 
     Raises:
-        FileNotFoundError: where files are missing.
+        FileNotFoundError: where files are missing that are asked for.
         ValueError: for an unknown source, or a file of another content.
     """
-    return load(SYSTEM, source, dtype)
+    return load(SYSTEM, source, seed, dtype)

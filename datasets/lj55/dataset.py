@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import torch
 
-from scifm.data.equilibrium import File, System, load
+from scifm.data.equilibrium import File, Made, System, load
 from scifm.data.source import Data
-from scifm.energies import LennardJones
+from scifm.energies import LennardJones, MonteCarlo
 
 ENERGY = LennardJones(each_pair=2)
 FILES = {"train": (File("train_hmc.npy", 10_800),), "test": (File("test_hmc.npy", 2_000),)}
-SYSTEM = System("lj55", ENERGY, 55, 3, FILES, held=800)
+MADE = Made(1.1, (250, 20, 50), MonteCarlo(burn_in=500, saves=40, thin=12, leapfrog=12))
+SYSTEM = System("lj55", ENERGY, 55, 3, FILES, MADE, held=800)
 
 
-def lj55(*, source: str = "auto", dtype: torch.dtype = torch.float32) -> Data:
+def lj55(*, source: str = "auto", seed: int = 0, dtype: torch.dtype = torch.float32) -> Data:
     """LJ55 in reduced units, x (B, 55, 3), centred; its energy is `ENERGY`, in kT.
 
     Args:
-        source: "auto": files where they are on this machine.
+        source: "made" samples the energy, which takes some minutes and is
+            kept; "auto" reads files where all of them are on this machine, and else makes them.
+        seed: of what is made.
         dtype: of the values.
 
     Raises:
-        FileNotFoundError: where files are missing.
+        FileNotFoundError: where files are missing that are asked for.
         ValueError: for an unknown source, or a file of another content.
     """
-    return load(SYSTEM, source, dtype)
+    return load(SYSTEM, source, seed, dtype)

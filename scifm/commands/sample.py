@@ -24,7 +24,10 @@ def command(words: Sequence[str]) -> int:
     """`scifm sample RUN`."""
     parser = run_parser("sample", "Draw samples from a trained run, with the conditions of its test split.")
     parser.add_argument("-n", "--number", type=positive, default=64, metavar="INT", help="how many (default 64)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=".nc or .npz (default in the run's folder)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE",
+        help=".npz, or what the data offer: .nc for grids, .pdb, .cif, .xyz for proteins (default in the run's folder)",
+    )  # fmt: skip
     parser.add_argument("--log-prob", action="store_true", help="with the log-density of each sample, in nats")
     trace_flags(parser)
     parser.add_argument("--stochastic", type=positive, metavar="STEPS", help="sample the stochastic equation instead")

@@ -20,7 +20,7 @@ from scifm.batch import Batch
 from scifm.couplings.assignment import finite
 from scifm.priors.base import Prior
 
-__all__ = ["Choose", "pair", "products", "squared"]
+__all__ = ["Choose", "check_draws", "pair", "products", "squared"]
 
 #: (data (n, d), draws (n, d), samples (n,)) -> (n,): which draw each sample of the group gets
 Choose = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -42,24 +42,7 @@ def pair(
         ValueError: where x0 differs from the data in shape, dtype or device, or either is empty or not finite;
             where the prior's law depends on context that is ignored.
     """
-    if isinstance(ignore, str):
-        raise ValueError(f'{who}: ignore must be a tuple of names, e.g. ("{ignore}",), got {ignore!r}.')
-    got, wanted = (x0.dtype, x0.device, tuple(x0.shape)), (batch.x.dtype, batch.x.device, tuple(batch.x.shape))
-    if got != wanted:
-        raise ValueError(
-            f"{who}: x0 ({got[0]}, {got[1]}, {got[2]}) must be shaped like the data ({wanted[0]}, {wanted[1]}, "
-            f"{wanted[2]}), and be of the same type on the same device; draw it with prior.sample(batch)."
-        )
-    if not len(batch):
-        raise ValueError(f"{who}: the batch is empty, there is nothing to pair.")
-    if not finite(x0) or not finite(batch.x):
-        raise ValueError(f"{who}: data or prior draws are not finite (NaN or infinity in the batch).")
-    told = sorted(set(ignore) & set(() if prior is None else prior.conditional))
-    if told:
-        raise ValueError(
-            f"{who}: the law of {type(prior).__name__} depends on {', '.join(told)}, so a draw belongs to a sample "
-            "with its condition and must not be exchanged across it; leave it out of ignore= and on=."
-        )
+    check_draws(who, x0, batch, ignore, prior)
     groups = batch.groups(ignore)
     if len(batch) > 1 and all(len(g) == 1 for g in groups):
         warnings.warn(
@@ -79,6 +62,28 @@ def pair(
         if len(samples) > 1 and a.numel():
             source[samples] = samples[choose(a, b, samples)]
     return batch.replace(x0).select(source).x  # sample i gets the draw of sample source[i], which has as many rows
+
+
+def check_draws(who: str, x0: Tensor, batch: Batch, ignore: Sequence[str] = (), prior: Prior | None = None) -> None:
+    """Refuse draws that are not like the data, nothing to pair, NaN, and conditions that must not be ignored."""
+    if isinstance(ignore, str):
+        raise ValueError(f'{who}: ignore must be a tuple of names, e.g. ("{ignore}",), got {ignore!r}.')
+    got, wanted = (x0.dtype, x0.device, tuple(x0.shape)), (batch.x.dtype, batch.x.device, tuple(batch.x.shape))
+    if got != wanted:
+        raise ValueError(
+            f"{who}: x0 ({got[0]}, {got[1]}, {got[2]}) must be shaped like the data ({wanted[0]}, {wanted[1]}, "
+            f"{wanted[2]}), and be of the same type on the same device; draw it with prior.sample(batch)."
+        )
+    if not len(batch):
+        raise ValueError(f"{who}: the batch is empty, there is nothing to pair.")
+    if not finite(x0) or not finite(batch.x):
+        raise ValueError(f"{who}: data or prior draws are not finite (NaN or infinity in the batch).")
+    told = sorted(set(ignore) & set(() if prior is None else prior.conditional))
+    if told:
+        raise ValueError(
+            f"{who}: the law of {type(prior).__name__} depends on {', '.join(told)}, so a draw belongs to a sample "
+            "with its condition and must not be exchanged across it; leave it out of ignore= and on=."
+        )
 
 
 def products(data: Tensor, draws: Tensor) -> Tensor:

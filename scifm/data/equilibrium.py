@@ -7,8 +7,11 @@ under translations has a density on centred sets only, and published rows need n
 
 from __future__ import annotations
 
+import os
+import tempfile
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +21,12 @@ from torch import Tensor
 from scifm.batch import Batch
 from scifm.data import fetch
 from scifm.data.source import Data
-from scifm.energies import Energy
+from scifm.energies import Energy, MonteCarlo, lattice, sample
 
-__all__ = ["File", "System", "load"]
+__all__ = ["File", "Made", "System", "load", "make", "read"]
 
-SOURCES = ("auto", "published", "made")
+SOURCES, SPLITS = ("auto", "published", "made"), ("train", "valid", "test")
+VERSION = 1  # of the sampler: with another one the same seed gives other samples
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,30 @@ class File:
 
 
 @dataclass(frozen=True)
+class Made:
+    """How a set is made from nothing, on which `scifm.energies.sample` spends minutes once.
+
+    Args:
+        spacing: of the lattice where chains start.
+        chains: of which training, validation and test consist. No chain serves two of them.
+        settings: of the chains.
+    """
+
+    spacing: float
+    chains: tuple[int, int, int]
+    settings: MonteCarlo
+
+
+@dataclass(frozen=True)
 class System:
-    """A system of n points in d dimensions and the files of its samples.
+    """A system of n points in d dimensions, and where its samples come from.
 
     Args:
         name: of the data set.
         energy: that the samples follow.
         points, width: n and d.
         files: by split, "train", "valid" and "test"; the first one found is taken.
+        made: how they are made where there are no files.
         held: rows at the end of training that serve for validation where that has no file.
     """
 
@@ -58,38 +78,43 @@ class System:
     energy: Energy
     points: int
     width: int
-    files: Mapping[str, tuple[File, ...]] = field(default_factory=dict)
+    files: Mapping[str, tuple[File, ...]]
+    made: Made
     held: int = 0
 
 
-def load(system: System, source: str = "auto", dtype: torch.dtype = torch.float32) -> Data:
+def load(system: System, source: str = "auto", seed: int = 0, dtype: torch.dtype = torch.float32) -> Data:
     """The system's three splits, x (B, n, d), centred.
 
     Args:
-        source: "published" reads files, downloading those that are offered; "auto" reads them where they are on this
-            machine.
+        source: "published" reads files and downloads those that are offered; "made" samples the energy, or reads what
+            was made before; "auto" reads files where all of them are on this machine, and else makes them.
+        seed: of what is made.
         dtype: of the values.
 
     Raises:
-        FileNotFoundError: where files are missing.
+        FileNotFoundError: where published files are missing.
         ValueError: for a source that is unknown, or a file that holds something else.
+
+    Warns:
+        UserWarning: where what was made cannot be kept in the user's cache.
     """
     if source not in SOURCES:
         raise ValueError(f"{system.name}: source must be one of {', '.join(SOURCES)}, got {source!r}.")
-    paths = {split: _find(system, files, source == "published") for split, files in system.files.items()}
-    x = {split: read(path, system, file) for split, (path, file) in paths.items()}
-    if "valid" not in x:
-        x["train"], x["valid"] = x["train"][: -system.held], x["train"][-system.held :]
+    x, paths = _published(system, source == "published") if source != "made" else ({}, [])
+    if not x:
+        x, paths = _made(system, seed)
     parts = {split: Batch(value.to(dtype)) for split, value in x.items()}
-    sizes = ", ".join(f"{len(parts[split])} {split}" for split in ("train", "valid", "test"))
+    sizes = ", ".join(f"{len(parts[split])} {split}" for split in SPLITS)
+    origin = ", ".join(path.name for path in paths) or f"sampled here with seed {seed}"
     return Data(
         system.name,
         parts["train"],
         parts["valid"],
         parts["test"],
-        files=tuple(path for path, _ in paths.values()),
-        summary=f"{system.name}: {system.points} points in {system.width}-D, centred, reduced units; {sizes}, from "
-        + ", ".join(path.name for path, _ in paths.values()),
+        files=tuple(paths),
+        energy=system.energy,
+        summary=f"{system.name}: {system.points} points in {system.width}-D, centred, reduced units; {sizes}; {origin}",
     )
 
 
@@ -108,6 +133,21 @@ def read(path: Path, system: System, file: File) -> Tensor:
     return x - x.mean(1, keepdim=True)
 
 
+def _published(system: System, needed: bool) -> tuple[dict[str, Tensor], list[Path]]:
+    """By split, from files; nothing where one is missing that is not needed."""
+    try:
+        found = {split: _find(system, files, needed) for split, files in system.files.items()}
+    except FileNotFoundError:
+        root = os.environ.get("SCIFM_DATA")
+        if needed or (root and not Path(root).is_dir()):  # a misspelt folder would cost minutes of sampling
+            raise
+        return {}, []
+    x = {split: read(path, system, file) for split, (path, file) in found.items()}
+    if "valid" not in x:
+        x["train"], x["valid"] = x["train"][: -system.held], x["train"][-system.held :]
+    return x, [path for path, _ in found.values()]
+
+
 def _find(system: System, files: tuple[File, ...], download: bool) -> tuple[Path, File]:
     """The first of a split's files that is on this machine; else, where asked for, the first that is offered."""
     errors = []
@@ -120,4 +160,59 @@ def _find(system: System, files: tuple[File, ...], download: bool) -> tuple[Path
                 return fetch.find(system.name, file.name, url=url, sha256=file.sha256), file
             except FileNotFoundError as error:
                 errors.append(str(error))
-    raise FileNotFoundError(" ".join(errors[:1] if not download else errors[-1:]))
+    raise FileNotFoundError(errors[-1])
+
+
+def _made(system: System, seed: int) -> tuple[dict[str, Tensor], list[Path]]:
+    """By split, save after save of its chains; from the files of an earlier call, or sampled."""
+    files = {split: _file_made(system, seed, split) for split in SPLITS}
+    try:
+        paths = [fetch.find(system.name, file.name) for file in files.values()]
+    except FileNotFoundError:
+        paths = []
+    if not paths:
+        x = make(system, seed)
+        paths = _kept(system, {files[split].name: value for split, value in x.items()})
+        if not paths:
+            return x, []
+    return {s: read(path, system, f) for (s, f), path in zip(files.items(), paths, strict=True)}, paths
+
+
+def make(system: System, seed: int = 0) -> dict[str, Tensor]:
+    """Splits (B, n, d) float64 sampled from the energy, save after save of the chains of each."""
+    made, generator = system.made, torch.Generator().manual_seed(seed)
+    start = lattice(system.points, system.width, made.spacing, sum(made.chains), generator, torch.float32)
+    found = sample(system.energy, start, made.settings, generator)
+    return {
+        split: chains.flatten(0, 1).double()
+        for split, chains in zip(SPLITS, found.x.split(list(made.chains), 1), strict=True)
+    }
+
+
+def _file_made(system: System, seed: int, split: str) -> File:
+    rows = system.made.chains[SPLITS.index(split)] * system.made.settings.saves
+    return File(f"made-v{VERSION}-seed{seed}-{split}.npy", rows)
+
+
+def _kept(system: System, values: Mapping[str, Tensor]) -> list[Path]:
+    """Flat float32 rows in the user's cache; nothing, with a warning, where it cannot be written."""
+    folder = fetch.cache() / system.name
+    paths = [folder / name for name in values]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, value in zip(paths, values.values(), strict=True):
+            with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
+                part = Path(file.name)
+                try:
+                    np.save(file, value.flatten(1).float().numpy(), allow_pickle=False)
+                    os.replace(part, path)  # the whole of it or nothing
+                finally:
+                    part.unlink(missing_ok=True)
+    except OSError as error:
+        warnings.warn(
+            f"{system.name}: what was sampled cannot be kept in {folder} ({error.strerror}) and will be sampled anew "
+            "next time; set XDG_CACHE_HOME to a folder that can be written.",
+            stacklevel=4,
+        )
+        return []
+    return paths

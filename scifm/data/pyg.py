@@ -12,15 +12,17 @@ __all__ = ["from_pyg", "to_pyg"]
 
 
 def from_pyg(data: Any, x: str = "pos") -> Batch:
-    """A ragged batch from a `torch_geometric.data.Data` or `Batch`; `x` names the field that flows.
+    """A ragged batch from a `torch_geometric.data.Data`, `Batch`, a list of `Data` or a `Dataset`; `x` names the field
+    that flows.
 
     PyG decides by name and by length what belongs to a node, an edge or a graph; so do we here, once, at the door.
-    A tensor that fits none of the three is refused.
-    """
-    from torch_geometric.data import Batch as PygBatch
+    A tensor that fits none of the three is refused; texts and other objects are not kept.
 
-    if not hasattr(data, "batch") or data.batch is None:
-        data = PygBatch.from_data_list([data])
+    Raises:
+        ValueError, TypeError: for what is no graph, no graphs, graphs that differ in their fields or dtypes, or a field
+            that belongs nowhere.
+    """
+    data = _batched(data)
     if x not in data:
         raise ValueError(f"from_pyg: no field {x!r} to flow; the data hold {sorted(data.keys())}. Name one by x=.")
     rows, graphs = data[x].shape[0], int(data.num_graphs)
@@ -42,6 +44,40 @@ def from_pyg(data: Any, x: str = "pos") -> Batch:
                 f"per edge nor per graph ({graphs})."
             )
     return Batch(data[x], data.batch, graphs, context, nodes, edge_index, edges)
+
+
+def _batched(data: Any) -> Any:
+    """One PyG batch of whatever graphs came."""
+    from torch_geometric.data import Batch as PygBatch
+    from torch_geometric.data import Data, Dataset
+
+    if isinstance(data, list | tuple | Dataset):
+        graphs = list(data)
+        if not graphs:
+            raise ValueError("from_pyg: expected at least one graph, got an empty list.")
+        for k, graph in enumerate(graphs):
+            if not isinstance(graph, Data):
+                raise TypeError(f"from_pyg: entry {k} is {type(graph).__name__}, expected torch_geometric.data.Data.")
+            _alike(k, graph, graphs[0])
+        return PygBatch.from_data_list(graphs)
+    if not hasattr(data, "batch") or data.batch is None:
+        if not isinstance(data, Data):
+            raise TypeError(
+                f"from_pyg: expected torch_geometric Data, Batch, Dataset or a list of Data, got {type(data).__name__}."
+            )
+        return PygBatch.from_data_list([data])
+    return data
+
+
+def _alike(k: int, graph: Any, first: Any) -> None:
+    """Refuse graphs that PyG would join with a field missing (KeyError) or convert to another dtype (silently)."""
+    mine, theirs = ({n: v.dtype for n, v in g.to_dict().items() if isinstance(v, Tensor)} for g in (graph, first))
+    if mine != theirs:
+        name = sorted(n for n in mine.keys() | theirs.keys() if mine.get(n) != theirs.get(n))[0]
+        raise ValueError(
+            f"from_pyg: graph {k} has {name!r} as {mine.get(name, 'nothing')}, graph 0 as "
+            f"{theirs.get(name, 'nothing')}; all must have the same fields and dtypes."
+        )
 
 
 def to_pyg(batch: Batch, x: str = "pos") -> Any:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from scifm.batch import Batch
 
-__all__ = ["Data"]
+if TYPE_CHECKING:
+    from scifm.energies import Energy
+
+__all__ = ["Data", "Writer"]
+
+Writer = Callable[[Path, Batch, Tensor | None, Mapping[str, Any]], None]
+"""writer(path, batch, log_prob, about): samples to a file of one format.
+
+The batch is in the user's units, on the CPU; log_prob (B,) float64 in nats, in the user's units, or None; about holds
+plain values: seed, run, and what the log-density is of.  It writes to `path` and to no other place.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +35,15 @@ class Data:
         unit: of the values, e.g. "K".
         delta: width of the lattice the values lie on, in the user's units; None for continuous data.
         files: what was read; a run keeps copies.
-        export: a batch in the user's units -> what the user brought, e.g. an `xr.Dataset`.
+        export: a batch in the user's units -> what the user brought, as an `xr.Dataset`; samples can then go to .nc.
+        writers: suffix, e.g. ".pdb" -> `Writer`, for the other formats that samples can go to. An .npz always works.
         summary: what was understood, printed before training.
+        energy: U/T of each sample in the user's units, where the data follow exp(−U/T)/Z; samples of a flow can then be
+            reweighted to that law.
 
     Raises:
-        ValueError: for an empty split, values that are not finite, splits that differ in shape, dtype or context, or
-            values that do not lie delta apart.
+        ValueError: for an empty split, values that are not finite, splits that differ in shape, dtype or context,
+            values that do not lie delta apart, or a writer for what is no suffix.
     """
 
     name: str
@@ -41,7 +54,9 @@ class Data:
     delta: float | None = None
     files: tuple[Path, ...] = ()
     export: Callable[[Batch], Any] | None = None
+    writers: Mapping[str, Writer] = field(default_factory=dict)
     summary: str = ""
+    energy: Energy | None = None
 
     def __post_init__(self) -> None:
         for split in ("train", "valid", "test"):
@@ -49,6 +64,7 @@ class Data:
             if not isinstance(batch, Batch):
                 raise TypeError(f"Data {self.name!r}: {split} must be a Batch, got {type(batch).__name__}.")
             self._check(split, batch)
+        self._check_writers()
         if self.delta is None:
             return
         if not 0 < self.delta < float("inf"):
@@ -81,6 +97,19 @@ class Data:
                 f"Data {self.name!r}: {split} ({_layout(batch)}) and train ({_layout(self.train)}) differ in layout "
                 "or in the names of what conditions them."
             )
+
+    def _check_writers(self) -> None:
+        for suffix, writer in self.writers.items():
+            if suffix != Path(f"x{suffix}").suffix.lower() or suffix in (".npz", ".nc"):
+                raise ValueError(
+                    f"Data {self.name!r}: writers are named by a suffix such as '.pdb', got {suffix!r}; .npz is there "
+                    "for all data, .nc for those with an export."
+                )
+            if not callable(writer):
+                raise TypeError(
+                    f"Data {self.name!r}: the writer of {suffix} must be a function (path, batch, log_prob, about), "
+                    f"got {type(writer).__name__}."
+                )
 
     def _check_lattice(self, split: str, x: Tensor, delta: float) -> None:
         # A bin width that is not the data's makes every likelihood wrong by log(true / given), silently.

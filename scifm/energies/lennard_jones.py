@@ -2,11 +2,11 @@
 
     U(x) = m Σ_{i<j} ε [ (r_m/d_ij)¹² − 2 (r_m/d_ij)⁶ ] + (k/2) Σ_i |x_i − x̄|²,     ε = r_m = k = T = 1
 
-m is how often a pair counts, and the literature has both.  The published samples of Klein, Krämer and Noé (2023), which
-DEM (Akhound-Sadegh et al. 2024) ships, are of m = 2: a sum over *ordered* pairs.  bgflow's class and EACF's energy have
-m = 1.  Nothing but the virial tells them apart: with the wrong one it is 27 instead of 36 on those files
-(`scifm.testing.check_virial`), and all energies, weights and free energies are wrong by half of the pair part.  So there
-is no default.
+m is how often a pair counts, and the literature has both.  The published samples of Klein, Krämer and Noé (2023),
+which DEM (Akhound-Sadegh et al. 2024) ships, are of m = 2: a sum over *ordered* pairs.  bgflow's class and EACF's
+energy have m = 1.  Nothing but the virial tells them apart: with the wrong one it is 27 instead of 36 on those files
+(`scifm.testing.check_virial`), and all energies, weights and free energies are wrong by half of the pair part.  So
+there is no default.
 
 For m = 2, 13 points and D = 36, log Z = 59.86 ± 0.07 (annealed importance sampling).
 """

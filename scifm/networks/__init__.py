@@ -19,7 +19,9 @@ its prior.
 
 from __future__ import annotations
 
+from scifm.networks.chain import ChainNet
 from scifm.networks.egnn import EGNN
+from scifm.networks.gaussian_skip import GaussianSkip
 from scifm.networks.mlp import MLP
 from scifm.networks.painn import PaiNN
 from scifm.networks.pointnet import PointNet
@@ -29,10 +31,13 @@ from scifm.networks.set_transformer import SetTransformer
 from scifm.networks.tensor_product import TensorProduct
 from scifm.networks.time import SinusoidalTime
 from scifm.networks.unet import UNet
+from scifm.networks.unwhitened import Unwhitened
 
 __all__ = [
     "EGNN",
     "MLP",
+    "ChainNet",
+    "GaussianSkip",
     "PaiNN",
     "PointNet",
     "Radial",
@@ -41,4 +46,5 @@ __all__ = [
     "SinusoidalTime",
     "TensorProduct",
     "UNet",
+    "Unwhitened",
 ]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.priors.base import Prior
-from scifm.priors.subspace import inside
+from scifm.priors.subspace import centred, free_of_centre, inside
 
 __all__ = ["MeanFreeGaussian"]
 
@@ -70,14 +70,11 @@ class MeanFreeGaussian(Prior):
         return -self.project(x, like) / self.std.square().to(x)
 
     def dims(self, like: Batch) -> Tensor:
-        return (like.dims - self._width(like)).clamp(min=0)
+        return free_of_centre("MeanFreeGaussian", like)
 
     def project(self, x: Tensor, like: Batch) -> Tensor:
         """x minus the centre of each sample."""
-        points = (like.dims / self._width(like)).to(x).clamp(min=1)
-        # One coordinate at a time, since `total` and `spread` deal in numbers per sample.
-        centre = [like.spread(like.total(c) / points) for c in x.unbind(-1)]
-        return x - torch.cat(centre, -1)
+        return centred("MeanFreeGaussian", x, like)
 
     def whiten(self, x: Tensor, like: Batch) -> Tensor:
         return self._centred(x, like) / self.std.to(x)
@@ -87,14 +84,3 @@ class MeanFreeGaussian(Prior):
 
     def _centred(self, x: Tensor, like: Batch) -> Tensor:
         return inside("MeanFreeGaussian", "sets must have their centre at the origin", x, self.project(x, like), like)
-
-    def _width(self, like: Batch) -> int:
-        """Coordinates of a point."""
-        if like.dense and len(like.event) < 2:
-            raise ValueError(
-                f"MeanFreeGaussian: expected dense events (points, coordinates) or a ragged batch of points, got "
-                f"dense events {like.event}; n numbers are a set of n points as (n, 1)."
-            )
-        if not like.event:
-            raise ValueError("MeanFreeGaussian: rows must have a coordinate axis, (rows, d); got (rows,).")
-        return like.event[-1]

@@ -27,7 +27,7 @@ from scifm.priors.spectra import Isotropic, PerMode, Spectrum
 __all__ = ["Basis", "SpectralGaussian", "dct_matrix"]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)  # as many as chains have lengths
 def dct_matrix(n: int, dtype: torch.dtype = torch.float64, device: torch.device = torch.device("cpu")) -> Tensor:
     """Orthonormal DCT-II matrix (n, n), made in float64 and kept: row j holds the mode of j half-cycles.
 

@@ -14,6 +14,7 @@ from scifm.testing.prior import check_prior
 from scifm.testing.solver import check_solver
 from scifm.testing.trace import check_trace
 from scifm.testing.velocity import check_velocity
+from scifm.testing.virial import check_virial
 
 __all__ = [
     "check_coupling",
@@ -23,4 +24,5 @@ __all__ = [
     "check_solver",
     "check_trace",
     "check_velocity",
+    "check_virial",
 ]

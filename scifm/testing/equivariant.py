@@ -114,8 +114,9 @@ def _orthogonal(number: int, d: int, sign: int, generator: torch.Generator) -> T
 
 def _orders(points: Batch, generator: torch.Generator) -> Tensor:
     """The rows of each sample in another order, (N,); never the same where a sample has two."""
-    assert points.index is not None
-    index = points.index.cpu()
+    index = points.index
+    assert index is not None  # points are ragged
+    index = index.cpu()
     luck = torch.rand(len(index), generator=generator)
     order = luck.argsort(stable=True)
     order = order[index[order].argsort(stable=True)]

@@ -1,0 +1,87 @@
+"""`scifm reweight RUN`: samples of a trained run, weighted to the law of the energy that its data follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scifm.commands.resumable import carry_out, chunked, settings_of
+from scifm.commands.words import flow_flags, machine, positive, run_parser, solver_of
+from scifm.run import Run
+
+if TYPE_CHECKING:
+    from scifm.energies import Energy
+    from scifm.samples import Drawn
+    from scifm.weights import Weights
+
+__all__ = ["command"]
+
+
+def command(words: Sequence[str]) -> int:
+    """`scifm reweight RUN`."""
+    parser = run_parser("reweight", "Weigh samples of a run to exp(−U/T)/Z, for data sets that know their energy U.")
+    parser.add_argument("-n", "--number", type=positive, default=1000, metavar="INT", help="samples (default 1000)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=".npz (default in the run's folder)")
+    flow_flags(parser)
+    found = parser.understand(words)
+    run = Run.open(found.run)
+    seed = run.record["seed"] if found.seed is None else found.seed
+    device, _ = machine(found.device, found.threads)
+    solver = solver_of(found)
+    from scifm import verbs
+    from scifm.trace import Exact
+
+    recipe, step = run.restore(found.weights, device)
+    data, energy, trace = recipe.data, recipe.data.energy, Exact()  # a random trace would bias the weights
+    if energy is None:
+        raise ValueError(
+            f"reweight: {data.name} knows no energy, so there is no law to weigh its samples to; give Data(energy=...)."
+        )
+    if bool((data.test.dims != data.test.dims[0]).any()):
+        raise ValueError(f"reweight: samples of {data.name} differ in size, and each size has a log Z of its own.")
+    output = (found.output or run.folder / f"weights-{found.number}-seed-{seed}.npz").expanduser()
+    if output.suffix != ".npz":
+        raise ValueError(f"reweight: weights are written to .npz files, got {output.name!r}.")
+    verbs.refuse_existing(output, found.overwrite)  # complain before the work, not after it
+    decide = {"number": found.number, "seed": seed, "step": step, "solver": repr(solver), "energy": repr(energy)}
+    about = {"run": run.folder.name, "seed": seed, "step": step, "weights": found.weights, "solver": str(solver)}
+    settings = settings_of(run, recipe, data.test, found, {**decide, "device": device})
+    with chunked(output, settings, found.number, found.overwrite) as parts:
+        chunks = partial(
+            verbs.chunks, recipe, found.number, seed=seed, solver=solver, trace=trace, chunk=found.chunk,
+            device=device, keep=parts,
+        )  # fmt: skip
+
+        def finish(drawn: list[Drawn]) -> None:
+            weights = _write(drawn, energy, output, about)
+            print(f"{weights}\n{output}")
+
+        status = carry_out(
+            "reweight", words, parts, found.number, lambda progress: list(chunks(progress=progress)), finish
+        )
+        if status == 0:
+            parts.remove()
+    return status
+
+
+def _write(drawn: list[Drawn], energy: Energy, output: Path, about: dict[str, Any]) -> Weights:
+    """Samples, energies, log-densities and log-weights as one .npz, and the weights."""
+    import numpy as np
+    import torch
+
+    from scifm.batch import Batch
+    from scifm.run import atomic
+    from scifm.samples import contents
+    from scifm.weights import weigh
+
+    batch = Batch.join([d.batch for d in drawn])
+    log_prob = torch.cat([d.log_prob for d in drawn if d.log_prob is not None])
+    value = energy.of(batch)
+    weights = weigh(value, log_prob, noise=None)
+    arrays = {k: v.numpy() for k, v in contents(batch).items()}
+    arrays |= {"energy": value.numpy(), "log_prob": log_prob.numpy(), "log_weight": weights.log.numpy()}
+    with atomic(output) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays, about=np.array([f"{k}={v}" for k, v in about.items()]))  # type: ignore[arg-type]
+    return weights
