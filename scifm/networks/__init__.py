@@ -26,6 +26,7 @@ from scifm.networks.mlp import MLP
 from scifm.networks.painn import PaiNN
 from scifm.networks.pointnet import PointNet
 from scifm.networks.radial import Radial
+from scifm.networks.residues import Residues
 from scifm.networks.set_transformer import SetTransformer
 from scifm.networks.tensor_product import TensorProduct
 from scifm.networks.time import SinusoidalTime
@@ -40,6 +41,7 @@ __all__ = [
     "PaiNN",
     "PointNet",
     "Radial",
+    "Residues",
     "SetTransformer",
     "SinusoidalTime",
     "TensorProduct",
