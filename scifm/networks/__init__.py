@@ -20,6 +20,7 @@ its prior.
 from __future__ import annotations
 
 from scifm.networks.egnn import EGNN
+from scifm.networks.gaussian_skip import GaussianSkip
 from scifm.networks.mlp import MLP
 from scifm.networks.painn import PaiNN
 from scifm.networks.pointnet import PointNet
@@ -28,5 +29,18 @@ from scifm.networks.set_transformer import SetTransformer
 from scifm.networks.tensor_product import TensorProduct
 from scifm.networks.time import SinusoidalTime
 from scifm.networks.unet import UNet
+from scifm.networks.unwhitened import Unwhitened
 
-__all__ = ["EGNN", "MLP", "PaiNN", "PointNet", "Radial", "SetTransformer", "SinusoidalTime", "TensorProduct", "UNet"]
+__all__ = [
+    "EGNN",
+    "GaussianSkip",
+    "MLP",
+    "PaiNN",
+    "PointNet",
+    "Radial",
+    "SetTransformer",
+    "SinusoidalTime",
+    "TensorProduct",
+    "UNet",
+    "Unwhitened",
+]
