@@ -22,7 +22,7 @@ def recipe(
     prior: Literal["spectral", "harmonic", "isotropic"] = "spectral",
     coupling: Literal["independent", "aligned"] = "independent",
     sequence: bool = False,
-    width: int = 48,
+    width: int = 32,
     layers: int = 3,
     steps: int = 8000,
     batch_size: int = 8,
@@ -46,7 +46,7 @@ def recipe(
         "harmonic": priors.HarmonicChain,
         "isotropic": priors.MeanFreeGaussian,
     }[prior]().fit(data.train)
-    network = networks.ChainNet(width, layers, nodes={"residue": 21} if sequence else {})
+    network = networks.Residues(width, layers, scale=3.8, nodes={"residue": 21} if sequence else {})
     flow = Flow(
         networks.GaussianSkip(networks.Unwhitened(network, base)),
         base,

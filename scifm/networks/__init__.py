@@ -19,7 +19,6 @@ its prior.
 
 from __future__ import annotations
 
-from scifm.networks.chain import ChainNet
 from scifm.networks.egnn import EGNN
 from scifm.networks.gaussian_skip import GaussianSkip
 from scifm.networks.mlp import MLP
@@ -36,7 +35,6 @@ from scifm.networks.unwhitened import Unwhitened
 __all__ = [
     "EGNN",
     "MLP",
-    "ChainNet",
     "GaussianSkip",
     "PaiNN",
     "PointNet",
