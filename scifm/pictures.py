@@ -15,8 +15,16 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.figure import DATA, FLOW, canvas
-from scifm.geometry import angles, joined, runs, torsions
-from scifm.metrics import neighbour_distances, of_bonds, pair_density, radius_of_gyration, ramachandran, size_scaling
+from scifm.geometry import angles, runs, torsions
+from scifm.metrics import (
+    backbone_of,
+    neighbour_distances,
+    of_bonds,
+    pair_density,
+    radius_of_gyration,
+    ramachandran,
+    size_scaling,
+)
 
 __all__ = ["bonds", "chain", "clouds", "energies", "gyration", "pair_functions", "torsion_plane"]
 
@@ -105,16 +113,13 @@ def chain(data: Batch, samples: Batch, unit: str = "") -> Any:
     return made
 
 
-def torsion_plane(data: Tensor, samples: Tensor, joined: Sequence[Tensor | None] = (None, None)) -> Any:
-    """Ramachandran plots of backbones.
-
-    Args:
-        data, samples: (..., L, a, 3), the atoms N, Cα, C first, in Å.
-        joined: of each, as `scifm.metrics.ramachandran` takes it.
-    """
+def torsion_plane(data: Batch, samples: Batch) -> Any:
+    """Ramachandran plots of backbones: ragged batches with nodes["atom"], in Å."""
     made, axes = canvas(7.2, 3.4, 1, 2)
-    both = zip((data, samples), joined, strict=True)
-    planes = [torch.rad2deg(ramachandran(x.double(), follows).pairs) for x, follows in both]
+    planes = []
+    for batch in (data, samples):
+        backbone, follows = backbone_of(batch)
+        planes.append(torch.rad2deg(ramachandran(backbone.double(), follows).pairs))
     _planes(made, axes, planes, ("φ [°]", "ψ [°]"), ((-180, 180), (-180, 180)))
     for ax in axes:
         ax.set_aspect("equal")
@@ -185,10 +190,7 @@ def _lines(batch: Batch, number: int) -> Tensor:
     one = batch.select([number])
     if one.edge_index is not None:
         return one.edge_index[:, one.edge_index[0] < one.edge_index[1]]
-    if "position" not in one.nodes:
-        return torch.zeros(2, 0, dtype=torch.long)
-    first = joined(one).nonzero().flatten()
-    return torch.stack([first, first + 1])
+    return runs(one, 2) if "position" in one.nodes else torch.zeros(2, 0, dtype=torch.long)
 
 
 def _cloud(ax: Any, x: Tensor, lines: Tensor, far: float, colour: str) -> None:
@@ -239,8 +241,8 @@ def _planes(made: Any, axes: Any, planes: Sequence[Tensor], labels: tuple[str, s
             np.where(cell > 0, cell, np.nan).T, origin="lower", extent=(left, right, low, high), norm=norm,
             aspect="auto", cmap="viridis", interpolation="nearest",
         )  # fmt: skip
-        ticks = {f"{k}ticks": range(a, b + 1, 90 if b - a > 180 else 30) for k, (a, b) in zip("xy", limits, strict=True)}
-        ax.set(title=name, xlabel=labels[0], ylabel=labels[1], **ticks)
+        ax.set(title=name, xlabel=labels[0], ylabel=labels[1])
+        ax.set(xticks=range(left, right + 1, 30 if right - left < 180 else 90), yticks=range(low, high + 1, 90))
     made.colorbar(image, ax=axes, label="share per cell")
 
 

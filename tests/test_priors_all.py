@@ -332,7 +332,7 @@ def test_a_gaussian_says_so_and_nothing_else_does(name):
 def test_symmetries_hold(name):
     prior, like = made(name)
     x = draws(prior, like)
-    assert prior.symmetries <= {"permutation", "rotation", "reflection"}
+    assert prior.symmetries <= {"permutation", "automorphism", "rotation", "reflection"}
     if not prior.symmetries or like.dense:
         return
     log_prob = prior.log_prob(x, like)

@@ -550,3 +550,15 @@ def test_stiffness_that_differs_between_directions_is_refused():
     )
     with pytest.raises(ValueError, match="differs between the two directions"):
         HarmonicGraph(stiffness="k").sample(like)
+
+
+def test_graph_priors_do_not_notice_an_exchange_of_twins():
+    """Two hydrogens of one carbon: relabelling them keeps the bonds, and the density must not change."""
+    bonds = torch.tensor([[0, 0, 0, 1, 2, 3], [1, 2, 3, 0, 0, 0]])
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    like = Batch(x - x.mean(0), torch.zeros(4, dtype=torch.long), 1, edge_index=bonds)
+    for prior in (HarmonicGraph(), SpectralGraph()):
+        assert "automorphism" in prior.symmetries
+        assert torch.allclose(prior.log_prob(like.x, like), prior.log_prob(like.x[[0, 2, 1, 3]], like))
+        assert not torch.allclose(prior.log_prob(like.x, like), prior.log_prob(like.x[[1, 0, 2, 3]], like))
+    assert "automorphism" not in SpectralGraph(variances.PerMode(4)).symmetries

@@ -21,13 +21,17 @@ from scifm.data.constitution import constitution
 from scifm.data.elements import SYMBOLS, numbers
 from scifm.data.molecules import keep_atoms
 from scifm.data.pyg import from_pyg
+from scifm.data.sdf import write_sdf
 from scifm.data.sift import Sifted, sift
 from scifm.data.source import Data
 from scifm.data.splits import SPLITS, by_name
+from scifm.data.xyz import write_xyz
+from scifm.geometry import random_rotation
 from scifm.run import atomic
 
 SOURCES = ("ccd", "qm7", "qm9", "md17")
 ELEMENTS = "H C N O F P S Cl Br I"
+WRITERS = {".xyz": write_xyz, ".sdf": write_sdf}
 FRAMES = 20_000  # of a trajectory, evenly spaced
 GAP = 0.01  # of a trajectory, left out between splits
 
@@ -40,6 +44,7 @@ def molecules(
     elements: str = ELEMENTS,
     hydrogens: bool = True,
     coordinates: str = "ideal",
+    turn: bool = False,
 ) -> Data:
     """Molecules as ragged batches: x (N, 3) float32 in Å, each about its centre, nodes["z"], edge_index, edges["bond"].
 
@@ -50,6 +55,8 @@ def molecules(
         elements: symbols that may occur.
         hydrogens: whether to keep them.
         coordinates: of the dictionary, "ideal" (computed) or "model" (from a structure).
+        turn: turn each molecule at random, evenly over all rotations and always by the same ones. The dictionary's
+            ideal coordinates lie along their long axes, which a network that is not equivariant would learn.
 
     Raises:
         ValueError: for an unknown source or element, or where the filters leave nothing.
@@ -69,10 +76,11 @@ def molecules(
         found, files = qm7(want)
     else:
         found, files = (qm9(want) if name == "qm9" else md17(want, molecule or "aspirin")), ()
-    parts = {split: found.batch.select((found.split == k).nonzero()[:, 0]) for k, split in enumerate(SPLITS)}
+    batch = _turned(found.batch) if turn else found.batch
+    parts = {split: batch.select((found.split == k).nonzero()[:, 0]) for k, split in enumerate(SPLITS)}
     sizes = ", ".join(f"{len(part)} {split}" for split, part in parts.items())
     summary = f"molecules from {source}: {found.report}. {sizes}; {len(found.batch.x)} atoms of {want.elements}"
-    return Data("molecules", **parts, unit="Å", files=files, summary=summary)
+    return Data("molecules", **parts, unit="Å", files=files, writers=WRITERS, summary=summary)
 
 
 @dataclass(frozen=True)
@@ -240,6 +248,13 @@ def _centred(batch: Batch) -> Batch:
     assert index is not None
     mean = x.new_zeros(len(batch), 3).index_add(0, index, x) / batch.counts.clamp(min=1)[:, None]
     return batch.replace((x - mean[index]).to(batch.x))
+
+
+def _turned(batch: Batch) -> Batch:
+    index = batch.points.index
+    assert index is not None
+    turns = random_rotation(len(batch), 3, torch.Generator().manual_seed(0), batch.x.dtype)
+    return batch.replace((turns[index] @ batch.x[:, :, None])[:, :, 0])
 
 
 def _downloaded(load: Callable[[str], Any], root: Path, name: str) -> Any:

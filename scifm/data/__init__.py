@@ -6,21 +6,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scifm.data import fetch, grids, structures, toys, transforms
+    from scifm.data import arrays, ase, bonds, clouds, fetch, grids, meshes, pyg, shapes, structures, toys, transforms
     from scifm.data.catalogue import load_dataset
     from scifm.data.source import Data
     from scifm.data.toys import checkerboard, eight_gaussians, moons, rings, scurve
 
 __all__ = [
     "Data",
+    "arrays",
+    "ase",
+    "bonds",
     "checkerboard",
+    "clouds",
     "eight_gaussians",
     "fetch",
     "grids",
     "load_dataset",
+    "meshes",
     "moons",
+    "pyg",
     "rings",
     "scurve",
+    "shapes",
     "structures",
     "toys",
     "transforms",

@@ -78,7 +78,7 @@ def to_ase(batch: Batch, log_prob: Tensor | Sequence[float] | None = None) -> li
         ValueError, TypeError: see `scifm.data.molecules`; for log-densities of another number.
     """
     ase = _ase("to_ase")
-    check_molecules(batch, "to_ase")
+    check_molecules(batch, "to_ase", apart=False)
     told = None if log_prob is None else torch.as_tensor(log_prob).tolist()
     if told is not None and len(told) != len(batch):
         raise ValueError(f"to_ase: expected a log-density per molecule ({len(batch)}), got {len(told)}.")

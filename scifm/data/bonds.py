@@ -23,7 +23,7 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.blocks import blocks
-from scifm.data.elements import COVALENT_RADII, check_numbers, numbers
+from scifm.data.elements import COVALENT_RADII, SYMBOLS, check_numbers, numbers
 
 __all__ = ["MARGINS", "bonds_agree", "both_ways", "close_pairs", "orders", "perceive", "typical_lengths"]
 
@@ -136,16 +136,7 @@ def perceive(batch: Batch, tolerance: float = TOLERANCE) -> Batch:
         tensor([[0, 0, 1, 2],
                 [1, 2, 0, 0]])
     """
-    if not 0 <= tolerance < float("inf"):
-        raise ValueError(f"bonds.perceive: tolerance must be finite and not negative, got {tolerance} Å.")
-    z = batch.nodes.get("z")
-    if z is None:
-        raise ValueError(f'bonds.perceive: expected nodes["z"], the atomic numbers; there are {sorted(batch.nodes)}.')
-    check_numbers(z, "bonds.perceive")
-    table = batch.x.new_tensor([*COVALENT_RADII, *[0.0] * (119 - len(COVALENT_RADII))])
-    radius = table[z]
-    reach = torch.where(radius > 0, radius + tolerance / 2, -torch.inf)
-    i, j, distance = close_pairs(batch, reach)
+    z, i, j, distance = _within_radii(batch, tolerance)
     apart = distance > TOO_CLOSE
     i, j, distance = i[apart], j[apart], distance[apart]
     kind = (orders(z[i], z[j], distance) - 1).clamp(min=0)
@@ -155,6 +146,8 @@ def perceive(batch: Batch, tolerance: float = TOLERANCE) -> Batch:
 
 def bonds_agree(batch: Batch, tolerance: float = TOLERANCE) -> Tensor:
     """Whether distances tell exactly the bonds that a molecule has, whatever their classes, (B,) bool.
+
+    Atoms on top of each other are never right.
 
     Args:
         batch: as for `perceive`, with edge_index in both directions.
@@ -166,15 +159,29 @@ def bonds_agree(batch: Batch, tolerance: float = TOLERANCE) -> Tensor:
         >>> bonds_agree(far)
         tensor([False])
     """
-    found = perceive(batch, tolerance).edge_index
-    if batch.edge_index is None or found is None:
+    if batch.edge_index is None:
         raise ValueError("bonds_agree: expected edge_index, the bonds to compare with distances.")
+    _, i, j, distance = _within_radii(batch, tolerance)
     rows = len(batch.x)
-    given, told = (e[0] * rows + e[1] for e in (batch.edge_index, found))
+    given = batch.edge_index[0] * rows + batch.edge_index[1]
+    told = torch.cat([i * rows + j, j * rows + i])
     missed, extra = (~torch.isin(a, b, assume_unique=True) for a, b in ((given, told), (told, given)))
-    wrong = torch.cat([given[missed], told[extra]])
-    bad = batch.x.new_zeros(rows).index_fill(0, torch.div(wrong, max(1, rows), rounding_mode="floor"), 1.0)
+    wrong = torch.div(torch.cat([given[missed], told[extra]]), max(1, rows), rounding_mode="floor")
+    bad = batch.x.new_zeros(rows).index_fill(0, torch.cat([wrong, i[distance <= TOO_CLOSE]]), 1.0)
     return batch.total(bad) == 0
+
+
+def _within_radii(batch: Batch, tolerance: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Atomic numbers, and pairs closer than their covalent radii and the tolerance: z, i, j, distance."""
+    if not 0 <= tolerance < float("inf"):
+        raise ValueError(f"bonds.perceive: tolerance must be finite and not negative, got {tolerance} Å.")
+    z = batch.nodes.get("z")
+    if z is None:
+        raise ValueError(f'bonds.perceive: expected nodes["z"], the atomic numbers; there are {sorted(batch.nodes)}.')
+    check_numbers(z, "bonds.perceive")
+    table = batch.x.new_tensor([*COVALENT_RADII, *[0.0] * (len(SYMBOLS) - len(COVALENT_RADII))])
+    radius = table[z]
+    return z, *close_pairs(batch, torch.where(radius > 0, radius + tolerance / 2, -torch.inf))
 
 
 def both_ways(i: Tensor, j: Tensor, *values: Tensor) -> tuple[Tensor, ...]:

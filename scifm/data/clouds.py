@@ -6,7 +6,7 @@ mesh or shape                  --clouds_of--->   points even in area, with norma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from scifm.batch import Batch
 from scifm.data.meshes import Mesh, sample_surface
 from scifm.data.shapes import Shape
+from scifm.geometry import random_rotation
 
 __all__ = ["SUFFIXES", "clouds_of", "read_points"]
 
@@ -60,7 +61,7 @@ def clouds_of(
     noise: float,
     generator: torch.Generator,
     *,
-    turn: Callable[[torch.Generator], Tensor] | None = None,
+    turn: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> Batch:
     """One cloud per surface: dense (B, n, 3), or ragged with sizes uniform from points[0] to points[1].
@@ -70,7 +71,7 @@ def clouds_of(
         points: of each cloud.
         noise: standard deviation of the normal noise in each coordinate, in the surface's unit. At 0 points lie on
             surfaces, where densities are infinite.
-        turn: gives a rotation (3, 3) for each cloud, such as `shapes.rotation`.
+        turn: turn each cloud at random, evenly over all rotations.
 
     Raises:
         ValueError: for no surfaces, no points, or noise that is negative or not finite.
@@ -91,8 +92,8 @@ def clouds_of(
     parts = []
     for surface, n in zip(surfaces, sizes.tolist(), strict=True):
         x = sample_surface(surface, n, generator) if isinstance(surface, Mesh) else surface(n, generator)
-        if turn is not None:
-            x = x @ turn(generator).T
+        if turn:
+            x = x @ random_rotation(1, 3, generator, torch.float64)[0].T
         parts.append((x + noise * torch.randn(n, 3, generator=generator, dtype=torch.float64)).to(dtype))
     if low == high and isinstance(points, int):
         return Batch(torch.stack(parts))

@@ -23,12 +23,13 @@ COINCIDENT = 0.2  # Å; the shortest bond there is, in H2, has 0.74
 BONDS = ("single", "double", "triple", "aromatic", "other")
 
 
-def check_molecules(batch: Batch, who: str = "molecules") -> Batch:
+def check_molecules(batch: Batch, who: str = "molecules", apart: bool = True) -> Batch:
     """The batch, if it holds molecules.
 
     Args:
         batch: what came through a door.
         who: begins the message.
+        apart: refuse two atoms in one place. What a flow has drawn may hold such molecules, and is written and scored.
 
     Raises:
         ValueError, TypeError: the first fault found, with the molecule it is in and what usually cures it.
@@ -63,7 +64,7 @@ def check_molecules(batch: Batch, who: str = "molecules") -> Batch:
     if "z" not in batch.nodes:
         raise ValueError(f'{who}: expected nodes["z"], the atomic numbers; there are {sorted(batch.nodes) or "none"}.')
     check_numbers(batch.nodes["z"], who)
-    i, j, distance = close_pairs(batch, torch.full_like(batch.x[:, 0], COINCIDENT / 2))
+    i, j, distance = close_pairs(batch, torch.full_like(batch.x[:, 0], COINCIDENT / 2 if apart else -1.0))
     if len(i):
         raise ValueError(
             f"{who}: molecule {int(index[i[0]])} has two atoms in one place (rows {int(i[0])} and {int(j[0])}, "

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from scifm.batch import Batch
+from scifm.data.structures.rows import log_densities
 
 __all__ = ["write_ply"]
 
@@ -38,6 +39,7 @@ def write_ply(path: Path, batch: Batch, log_prob: Tensor | None = None, about: M
     points = batch.points
     if points.event not in ((2,), (3,)):
         raise ValueError(f"write_ply: expected points of the plane or of space, got rows {points.event}.")
+    logs = log_densities(batch, log_prob)
     x, index = points.x.detach().cpu(), points.index
     assert index is not None  # points are ragged
     if not x.isfinite().all():
@@ -53,7 +55,7 @@ def write_ply(path: Path, batch: Batch, log_prob: Tensor | None = None, about: M
         "format binary_little_endian 1.0",
         f"comment scifm: {len(batch)} samples of points in {x.shape[1]} dimensions, log_prob in nats",
         *(f"comment {k}={' '.join(str(v).split())}" for k, v in told.items()),
-        *([] if log_prob is None else [f"comment log_prob {b} {float(v)!r}" for b, v in enumerate(log_prob)]),
+        *([] if logs is None else [f"comment log_prob {b} {v!r}" for b, v in enumerate(logs)]),
         f"element vertex {len(x)}",
         *(f"property {kind} {axis}" for axis in "xyz"),
         "property int sample",

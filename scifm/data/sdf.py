@@ -18,6 +18,7 @@ from scifm.batch import Batch
 from scifm.data.bonds import perceive
 from scifm.data.elements import symbols
 from scifm.data.molecules import check_molecules
+from scifm.data.structures.rows import log_densities
 
 __all__ = ["write_sdf"]
 
@@ -37,7 +38,8 @@ def write_sdf(path: Path, batch: Batch, log_prob: Tensor | None = None, about: M
         ValueError, TypeError: see `scifm.data.molecules`; for more than 999 atoms or bonds, or coordinates beyond the
             ten columns of the format.
     """
-    check_molecules(batch, "write_sdf")
+    check_molecules(batch, "write_sdf", apart=False)
+    logs = log_densities(batch, log_prob)
     if batch.edge_index is None:
         batch = perceive(batch)
     reach = float(batch.x.abs().max())
@@ -46,7 +48,7 @@ def write_sdf(path: Path, batch: Batch, log_prob: Tensor | None = None, about: M
     texts = [_molecule(batch.select([b]), b) for b in range(len(batch))]
     with open(path, "w", encoding="utf-8") as file:
         for b, text in enumerate(texts):
-            items = {} if log_prob is None else {"log_prob": repr(float(log_prob[b]))}
+            items = {} if logs is None else {"log_prob": repr(logs[b])}
             items |= {k: str(v) for k, v in (about or {}).items() if isinstance(v, str | int | float)}
             file.write(text)
             file.writelines(f"> <{k}>\n{v.replace(chr(10), ' ')}\n\n" for k, v in items.items())

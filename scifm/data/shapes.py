@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["KINDS", "Box", "Ellipsoid", "Helix", "Superquadric", "Torus", "Trefoil", "random_shape", "rotation"]
+__all__ = ["KINDS", "Box", "Ellipsoid", "Helix", "Superquadric", "Torus", "Trefoil", "random_shape"]
 
 Shape = Callable[[int, torch.Generator], Tensor]
 
@@ -252,17 +252,3 @@ def random_shape(kind: str, generator: torch.Generator) -> Shape:
     if kind not in made:
         raise ValueError(f"shapes: there is no kind {kind!r}; there are {', '.join(KINDS)}.")
     return made[kind]()
-
-
-def rotation(generator: torch.Generator) -> Tensor:
-    """A rotation (3, 3) uniform over all, from a random unit quaternion."""
-    q = torch.randn(4, generator=generator, dtype=torch.float64)
-    w, x, y, z = (q / q.norm()).tolist()
-    return torch.tensor(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ],
-        dtype=torch.float64,
-    )

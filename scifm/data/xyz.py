@@ -22,6 +22,7 @@ from torch import Tensor
 from scifm.batch import Batch
 from scifm.data.elements import symbols
 from scifm.data.molecules import check_molecules
+from scifm.data.structures.rows import log_densities
 
 __all__ = ["write_xyz"]
 
@@ -45,7 +46,8 @@ def write_xyz(path: Path, batch: Batch, log_prob: Tensor | None = None, about: M
         ...     print(Path(folder, "helium.xyz").read_text().splitlines()[1])
         Properties=species:S:1:pos:R:3 pbc="F F F" log_prob=-1.5
     """
-    check_molecules(batch, "write_xyz")
+    check_molecules(batch, "write_xyz", apart=False)
+    logs = log_densities(batch, log_prob)
     digits = 17 if batch.x.dtype == torch.float64 else 9
     sizes = batch.counts.tolist()
     x, z = (v.detach().cpu().split(sizes) for v in (batch.x, batch.nodes["z"]))
@@ -58,7 +60,7 @@ def write_xyz(path: Path, batch: Batch, log_prob: Tensor | None = None, about: M
                 words["Lattice"] = " ".join(f"{v:.{digits}g}" for v in cell[b].double().flatten().tolist())
             flags = [cell is not None] * 3 if pbc is None else pbc[b].tolist()
             words["pbc"] = " ".join("FT"[bool(f)] for f in flags)
-            words |= {} if log_prob is None else {"log_prob": repr(float(log_prob[b]))}
+            words |= {} if logs is None else {"log_prob": repr(logs[b])}
             words |= {k: str(v[b].item()) for k, v in plain.items() if v[b].numel() == 1}
             words |= {k: str(v) for k, v in (about or {}).items() if isinstance(v, str | int | float)}
             file.write(f"{n}\n{' '.join(f'{k}={_quoted(v)}' for k, v in words.items())}\n")

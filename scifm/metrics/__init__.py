@@ -1,7 +1,8 @@
 """How far samples are from data, and how far a flow carries its points: numbers that no training saw."""
 
-from scifm.metrics.backbone import Ramachandran, ramachandran
+from scifm.metrics.backbone import Ramachandran, backbone_of, ramachandran
 from scifm.metrics.chains import PowerLaw, clashes, neighbour_distances, radius_of_gyration, size_scaling
+from scifm.metrics.clouds import CloudScores, chamfer, cloud_scores, emd
 from scifm.metrics.distributions import (
     Comparison,
     bootstrap,
@@ -12,6 +13,7 @@ from scifm.metrics.distributions import (
 )
 from scifm.metrics.energy import normalised_path_energy, path_energy
 from scifm.metrics.handedness import Helices, handedness, helices
+from scifm.metrics.molecules import Validity, bonds_recovered, stable_atoms, stable_molecules, validity
 from scifm.metrics.nats import Nats, entropy_floor, nats
 from scifm.metrics.pair_distances import PairDensity, pair_density, pair_distances, radial_distribution
 from scifm.metrics.path_length import PathLength, path_length
@@ -22,42 +24,52 @@ from scifm.metrics.transport import wasserstein
 from scifm.weights import Weights, weigh
 
 __all__ = [
-    "Nats",
-    "PathLength",
-    "Reweighted",
-    "Weights",
-    "entropy_floor",
-    "nats",
-    "normalised_path_energy",
-    "path_energy",
-    "path_length",
-    "reweight",
-    "wasserstein",
-    "weigh",
+    "CloudScores",
     "Comparison",
     "Helices",
+    "Nats",
     "PairDensity",
+    "PathLength",
     "PowerLaw",
     "Ramachandran",
+    "Reweighted",
+    "Validity",
+    "Weights",
+    "backbone_of",
     "bond_angles",
+    "bonds_recovered",
     "bootstrap",
+    "chamfer",
     "clashes",
+    "cloud_scores",
     "compare",
     "compare_structures",
+    "emd",
+    "entropy_floor",
     "handedness",
     "helices",
     "jensen_shannon",
     "kolmogorov_smirnov",
+    "nats",
     "neighbour_distances",
+    "normalised_path_energy",
     "of_bonds",
     "of_chains",
     "pair_density",
     "pair_distances",
+    "path_energy",
+    "path_length",
     "radial_distribution",
     "radius_of_gyration",
     "ramachandran",
+    "reweight",
     "size_scaling",
+    "stable_atoms",
+    "stable_molecules",
     "tm_scale",
     "tm_score",
+    "validity",
+    "wasserstein",
     "wasserstein_line",
+    "weigh",
 ]

@@ -126,7 +126,7 @@ def pairwise(a: Batch, b: Batch, distance: Distance = chamfer) -> Tensor:
 
 
 def minimum_matching_distance(generated_reference: Tensor) -> float:
-    """MMD from distances (S, R) of generated and reference clouds: mean over references of the nearest, in their unit."""
+    """MMD from distances (S, R) of generated and reference clouds: mean over references of the nearest one."""
     _matrix("minimum_matching_distance", generated_reference)
     return float(generated_reference.amin(0).mean())
 

@@ -91,7 +91,7 @@ def stable_atoms(batch: Batch, valences: Mapping[int, tuple[int, ...]] = VALENCE
         >>> stable_atoms(Batch(corners, torch.zeros_like(z), 1, nodes={"z": z}))  # methane
         tensor([True, True, True, True, True])
     """
-    return _stable_atoms(by_length(check_molecules(batch, "stable_atoms")), valences)
+    return _stable_atoms(by_length(check_molecules(batch, "stable_atoms", apart=False)), valences)
 
 
 def _stable_atoms(bonded: Batch, valences: Mapping[int, tuple[int, ...]]) -> Tensor:
@@ -118,7 +118,7 @@ def bonds_recovered(batch: Batch) -> Tensor:
     Raises:
         ValueError: without bonds.
     """
-    check_molecules(batch, "bonds_recovered")
+    check_molecules(batch, "bonds_recovered", apart=False)
     if batch.edge_index is None:
         raise ValueError("bonds_recovered: these molecules came without bonds; see stable_molecules.")
     return bonds_agree(batch)
@@ -130,7 +130,7 @@ def validity(batch: Batch, valences: Mapping[int, tuple[int, ...]] = VALENCES) -
     Args:
         batch, valences: see `stable_atoms`.
     """
-    bonded = by_length(check_molecules(batch, "validity"))
+    bonded = by_length(check_molecules(batch, "validity", apart=False))
     atoms = _stable_atoms(bonded, valences)
     molecules = batch.total((~atoms).double()) == 0
     connected = fragments(bonded) == 1

@@ -5,8 +5,8 @@
 
 v(r) is the volume of the shell and V that of the periodic box, so g = 1 for points that are independent and uniform in
 it, and g → 1 at large r in a liquid.  A cluster without a box has no V and no g; its p(r) is what the literature on
-Lennard-Jones clusters shows.  Both are means over samples of each sample's own function; standard errors are those of the
-mean over samples, since the pairs of one sample depend on each other.
+Lennard-Jones clusters shows.  Both are means over samples of each sample's own function; standard errors are those of
+the mean over samples, since the pairs of one sample depend on each other.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def _floats(field: np.ndarray, what: str) -> np.ndarray:
         try:
             float(text)
         except ValueError:
-            kind = "is missing" if text in _ABSENT else f"is {text!r}, which is no number"
+            kind = "is missing" if text in _ABSENT else f"is {str(text)!r}, which is no number"
             raise ValueError(f"{what} of atom {row} {kind}.") from None
     raise AssertionError("unreachable")
 

@@ -158,7 +158,7 @@ def _floats(field: np.ndarray, where: np.ndarray, what: str) -> np.ndarray:
         try:
             float(text)
         except ValueError:
-            kind = "is missing" if not text.strip() else f"is {_show(text)}, which is no number"
+            kind = "is missing" if not text.strip() else f"is {_show(text.strip())}, which is no number"
             more = "; the number did not fit into its columns, write mmCIF instead" if b"*" in text else ""
             raise ValueError(f"the {what} coordinate in line {line} {kind}{more}.") from None
     raise AssertionError("unreachable")

@@ -163,11 +163,10 @@ def _count(
 
 
 def _nothing(dropped: Counter[str]) -> str:
-    if set(dropped) == {"nucleotides"} or dropped["nucleotides"] > max(
-        (n for k, n in dropped.items() if k != "nucleotides"), default=0
-    ):
-        return f"holds nucleic acids ({dropped['nucleotides']} nucleotides) and no protein; only proteins are read."
-    held = ", ".join(f"{n} {what}" for what, n in dropped.items() if n)
+    nucleotides = dropped["nucleotides"]
+    if nucleotides and not any(n > nucleotides for n in dropped.values()):
+        return f"holds nucleic acids ({nucleotides} nucleotides) and no protein; only proteins are read."
+    held = ", ".join(f"{what} ({n})" for what, n in dropped.items() if n)
     return f"holds no protein, only {held}."
 
 
