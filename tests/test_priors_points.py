@@ -365,6 +365,18 @@ def test_a_full_covariance_is_the_dense_normal_of_its_subspace():
     check_against_dense(FullPoints(6, K), sets([6, 6]), [P @ K @ P] * 2)
 
 
+def test_a_nearly_flat_direction_does_not_mix_with_the_centre():
+    root = noise(6, 6)
+    flat = torch.tensor([1.0, -1, 1, -1, 1, -1], dtype=DOUBLE) / math.sqrt(6)
+    P = torch.eye(6, dtype=DOUBLE) - torch.outer(flat, flat)
+    prior = FullPoints(6, P @ root @ root.T @ P + 1e-10 * torch.eye(6, dtype=DOUBLE))
+    like = sets([6, 6])
+    z = like.randn(generator())
+    x = prior.colour(z, like)
+    assert torch.allclose(prior.project(x, like), x, atol=1e-14)
+    assert torch.allclose(prior.whiten(x, like), prior.project(z, like), atol=1e-7)
+
+
 def test_a_full_covariance_is_fitted_to_conformations_however_they_are_turned():
     root = noise(6, 6)
     truth, q = FullPoints(6, root @ root.T), torch.linalg.qr(noise(400, 3, 3, seed=1))[0]
