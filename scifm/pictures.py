@@ -56,6 +56,8 @@ def clouds(data: Batch, samples: Batch, unit: str = "", columns: int = 5) -> Any
 def pair_functions(data: Batch, samples: Batch, unit: str = "") -> Any:
     """Densities of pair distances, with bands of one standard error of the mean over samples."""
     both = [_few(batch.points) for batch in (data, samples)]
+    if not all(bool((batch.counts > 1).any()) for batch in both):
+        raise ValueError("no sample has two points")
     far = max(float(_spread(both[0])), 1e-9)
     edges = torch.linspace(0, far, 101, dtype=torch.float64)
     made, ax = canvas(4.5, 3.2)
@@ -160,10 +162,15 @@ def _evenly(batch: Batch, count: int) -> Batch:
 
 
 def _few(batch: Batch) -> Batch:
-    """As many samples, evenly spaced, as have no more than PAIRS pairs; at least one."""
+    """As many samples, evenly spaced, as have no more than PAIRS pairs, or some points of one or two."""
     batch = _evenly(batch, len(batch))
-    pairs = batch.counts.double().square().mean() / 2
-    return _evenly(batch, max(1, int(PAIRS / max(float(pairs), 1.0))))
+    pairs = float(batch.counts.double().square().mean() / 2)
+    if len(batch) and pairs > PAIRS / 2:
+        step = 1 + int((2 * pairs / PAIRS) ** 0.5)
+        sets = [x[::step] for x in _evenly(batch, 2).split()]
+        index = torch.arange(len(sets)).repeat_interleave(torch.tensor([len(x) for x in sets]))
+        return Batch(torch.cat(sets).cpu(), index, len(sets))
+    return _evenly(batch, max(1, int(PAIRS / max(pairs, 1.0))))
 
 
 def _spread(batch: Batch) -> Tensor:

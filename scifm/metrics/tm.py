@@ -77,14 +77,15 @@ def _fragments(there: Tensor) -> Tensor:
     """(F, ..., n) the fragments to start from, none where a shorter structure has no more."""
     rank, count = there.cumsum(-1) - 1, there.sum(-1, keepdim=True)
     size, fresh, found = count, torch.ones_like(count, dtype=torch.bool), []
+    least = torch.where(count < 4, 1, 4)
     while bool(fresh.any()):
         step = (size // 2).clamp(min=1)
         for k in range(int(((count - size + step - 1) // step).max()) + 1):
             start = torch.minimum(k * step, count - size)
             more = fresh & ((k == 0) | ((k - 1) * step < count - size))
             found.append(there & more & (rank >= start) & (rank < start + size))
-        fresh = fresh & (size > 4)
-        size = torch.where(fresh, (size // 2).clamp(min=4), size)
+        fresh = fresh & (size > least)
+        size = torch.where(fresh, torch.maximum(size // 2, least), size)
     return torch.stack(found)
 
 
