@@ -109,6 +109,8 @@ FILES: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
     "duplicate atom": ("a.pdb", text(*helix(), helix()[-3]), "duplicate atom CA of ALA A 8 (line 30), again in"),
     # -- chains
     "one residue twice": ("a.pdb", text(*helix(), *helix(1)), "residue A 1 is there 2 times, apart from each other"),
+    "two names at one number": ("a.pdb", text(*helix(4), *[x.replace("ALA", "SER") for x in helix(4, shift=9.0)[12:]]),
+                                "residue A 4 is there 2 times, apart from each other"),
     "two chains of one name": ("a.pdb", text(*helix(), *helix(4, shift=40.0)), "two chains of one name"),
     "mixed chain names": ("a.pdb", text(*changed(5, 21, 22, "B")), "atoms of mixed chain names"),
     "models without MODEL": ("a.pdb", text(*helix(), *helix()), "models without MODEL records"),
@@ -182,6 +184,9 @@ def test_places_without_structures(tmp_path):
         read(tmp_path)
     with pytest.raises(ValueError, match="at least one file, got an empty list"):
         read([])
+    with pytest.raises(FileNotFoundError, match="There is no file .*nowhere; 1 of 2 are missing"):
+        read([put(tmp_path / "good.pdb", *helix()), tmp_path / "nowhere"])
+    (tmp_path / "good.pdb").unlink()
     put(tmp_path / "bad.pdb", "END")
     with pytest.raises(ValueError, match=r"nothing is left of 1 files.*(?s:.)*bad.pdb: holds no atoms"):
         read(tmp_path)
