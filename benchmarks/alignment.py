@@ -1,5 +1,7 @@
 """Rotations and pairing of clouds: the nearest rotation beside a batched SVD, and LJ13 paired with noise.
 
+Times are what one thread computes (`time.process_time`), medians of calls in turn.
+
 Kabsch: covariances (B, 3, 3) of 13 random points, float64, `geometry.nearest_rotation` against `torch.linalg.svd` with
 the sign of the determinant put right, the same result to 1e-6.  "Whole" begins with points in float32, centres them and
 multiplies out the covariance, both sides alike.
@@ -12,7 +14,9 @@ Lennard-Jones shape are replaced by relaxed random clouds, and the table says so
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 
 import harness
 import torch
@@ -21,6 +25,8 @@ from torch import Tensor
 from scifm import Batch, couplings, priors
 from scifm.couplings import Aligned, EquivariantTransport
 from scifm.geometry import kabsch, nearest_rotation, overlap, random_rotation
+
+interleaved = partial(harness.interleaved, clock=time.process_time)
 
 
 def by_svd(h: Tensor) -> Tensor:
@@ -45,7 +51,7 @@ def rotations(quick: bool) -> str:
     for count in (64, 256, 1024) if quick else (64, 256, 1024, 4096, 16384, 65536):
         x, y = clouds(count)
         h = (y.mT @ x).double()
-        found = harness.interleaved(
+        found = interleaved(
             {
                 "ours": lambda h=h: nearest_rotation(h),
                 "value": lambda h=h: overlap(h),
@@ -146,9 +152,7 @@ def pairing(quick: bool) -> str:
         / batches
         for name, case in cases.items()
     }
-    found = harness.interleaved(
-        {n: (lambda c=c: c(draws[0], parts[0], g)) for n, c in cases.items()}, 3 if quick else 5
-    )
+    found = interleaved({n: (lambda c=c: c(draws[0], parts[0], g)) for n, c in cases.items()}, 3 if quick else 5)
     rows = [
         (name, harness.milliseconds(found[name]), f"{found[reference] / max(found[name], 1e-9):.3g}")
         + (f"{costs[name]:.2f}", f"{costs[name] / costs[reference]:.3f}")
@@ -175,7 +179,7 @@ def surfaces(quick: bool) -> str:
                 cases[f"{block}, {passes}"] = lambda x=x, y=y, b=block, p=passes: couplings.transport_map(
                     x, y, b, p, torch.Generator().manual_seed(0)
                 )
-        found = harness.interleaved(cases, repeats=3)
+        found = interleaved(cases, repeats=3)
         best = cost(cases["exact"]())
         for name, case in cases.items():
             rows.append((count, name, harness.milliseconds(found[name]), f"{100 * (cost(case()) / best - 1):.2f} %"))

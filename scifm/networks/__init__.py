@@ -25,6 +25,7 @@ from scifm.networks.mlp import MLP
 from scifm.networks.painn import PaiNN
 from scifm.networks.pointnet import PointNet
 from scifm.networks.radial import Radial
+from scifm.networks.residues import Residues
 from scifm.networks.set_transformer import SetTransformer
 from scifm.networks.tensor_product import TensorProduct
 from scifm.networks.time import SinusoidalTime
@@ -33,11 +34,12 @@ from scifm.networks.unwhitened import Unwhitened
 
 __all__ = [
     "EGNN",
-    "GaussianSkip",
     "MLP",
+    "GaussianSkip",
     "PaiNN",
     "PointNet",
     "Radial",
+    "Residues",
     "SetTransformer",
     "SinusoidalTime",
     "TensorProduct",
