@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from scifm import Flow, Recipe, couplings, networks, paths, priors
+from scifm import Flow, Recipe, couplings, networks, priors
 from scifm.data import load_dataset
 
 
@@ -47,7 +47,7 @@ def recipe(
     dim, labels = data.train.event[-1], int(data.train.context["label"].max()) + 1
     velocity = networks.SetTransformer(dim, width, layers, wavelengths=(2.0, 1.0, 0.5), context={"label": labels})
     flow = Flow(
-        networks.GaussianSkip(velocity, paths.Linear()),
+        networks.GaussianSkip(velocity),
         base,
         coupling=couplings.Aligned(rotation=False) if coupling == "transport" else couplings.independent,
     )

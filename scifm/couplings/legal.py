@@ -29,8 +29,11 @@ __all__ = ["check_legal", "symmetries_of"]
 
 
 def symmetries_of(part: Any) -> frozenset[str]:
-    """The attribute `symmetries`: of a coupling, what it uses; of a velocity, what it has; none if it says nothing."""
-    return frozenset(getattr(part, "symmetries", frozenset()))
+    """The attribute `symmetries`: of a coupling, what it uses; of a velocity or prior, what it has; none if it says
+    nothing.  A permutation may be an automorphism.
+    """
+    found = frozenset(getattr(part, "symmetries", frozenset()))
+    return found | {"automorphism"} if "permutation" in found else found
 
 
 def check_legal(coupling: Any, prior: Prior, velocity: nn.Module) -> None:
@@ -54,7 +57,7 @@ def check_legal(coupling: Any, prior: Prior, velocity: nn.Module) -> None:
             "would not follow the prior any more. Give it the same object."
         )
     used = symmetries_of(coupling)
-    missing = sorted(used - _implied(prior.symmetries))
+    missing = sorted(used - symmetries_of(prior))
     if missing:
         raise ValueError(
             f"Flow: the coupling uses {', '.join(missing)}, under which {who} is not invariant (it has: "
@@ -63,17 +66,13 @@ def check_legal(coupling: Any, prior: Prior, velocity: nn.Module) -> None:
             "a permutation of points with equal nodes and bonds, which Aligned(permutation=False) leaves out.)"
         )
     has = getattr(velocity, "symmetries", None)
-    missing = sorted(used - _implied(frozenset(used if has is None else has)))
+    missing = sorted(used - symmetries_of(velocity)) if has is not None else []
     if missing:
         raise ValueError(
             f"Flow: the coupling uses {', '.join(missing)}, under which {type(velocity).__name__} is not equivariant: "
             "it would learn from draws that are turned to their data and sample from draws that are not. Take an "
             "equivariant network, such as networks.EGNN, or switch that part of the coupling off."
         )
-
-
-def _implied(symmetries: frozenset[str]) -> frozenset[str]:
-    return symmetries | {"automorphism"} if "permutation" in symmetries else symmetries
 
 
 def _equal(a: Prior, b: Prior) -> bool:
