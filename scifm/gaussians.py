@@ -1,7 +1,8 @@
 """Which Gaussians a flow is compared with: those that live where its prior does and know what its network knows.
 
 A density is per volume of the space it lives on, so only Gaussians on the space of the flow's prior count: beside a
-density of centred sets, (n − 1) d numbers, one of all n d numbers means nothing, and could be made as large as one likes.
+density of centred sets, (n − 1) d numbers, one of all n d numbers means nothing, and could be made as large as one
+likes.
 
     grids         a variance per value, per mode, of EOFs, or a full covariance
     centred sets  one variance that grows with n, the modes of a chain and of the bonds, or a full covariance
@@ -104,7 +105,7 @@ def _centred(model: Batch, largest: int) -> dict[str, Maker]:
     found = {"isotropic": lambda: SpectralChain(variances.Isotropic()), "chain": chain}
     target = chain
     if points.edge_index is not None:
-        found["bonds"] = target = lambda: SpectralGraph(weak=WEAK)  # noqa: E731
+        found["bonds"] = target = lambda: SpectralGraph(weak=WEAK)
     n, sizes = int(points.counts.max()), points.counts.unique()
     if len(sizes) == 1 and 1 < n <= largest:
         found["full covariance"] = lambda: FullPoints(n, target=target())

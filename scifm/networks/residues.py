@@ -1,7 +1,7 @@
 """A network for chains of residues, by their Cα: along the chain it looks closely, through space it looks far.
 
-What makes a protein of a random walk is mostly local: bonds of 3.8 Å, angles and torsions of consecutive Cα, of one hand
-in helices.  So each residue hears of those up to `window` places before and behind it, in its own chain, through a
+What makes a protein of a random walk is mostly local: bonds of 3.8 Å, angles and torsions of consecutive Cα, of one
+hand in helices.  So each residue hears of those up to `window` places before and behind it, in its own chain, through a
 network on pairs that knows the offset (relative positions, Shaw et al. 2018, arXiv:1803.02155), both residues and their
 distance,
 
