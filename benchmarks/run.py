@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 BENCHMARKS = ("couplings", "solvers", "traces", "training", "calibration", "reweighting")
+BENCHMARKS = ("couplings", "solvers", "traces", "training", "calibration", "alignment")
 
 
 def main() -> None:

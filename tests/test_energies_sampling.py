@@ -225,9 +225,10 @@ def test_chains_that_stay_apart_have_a_large_rhat_and_a_long_time():
 @pytest.mark.parametrize("std", [0.7, 2.0])
 def test_annealing_finds_the_constant_that_is_known(std):
     energy = HarmonicCluster(3.0, temperature=0.5)
-    levels = pilot(energy, 4, 2, std=std, chains=128, generator=seeded()).finer(4)
-    found = annealed(energy, 4, 2, levels, chains=2000, generator=seeded(1), dtype=torch.float64)
-    expected = float(energy.log_z(Batch(torch.zeros(1, 4, 2, dtype=torch.float64)))[0])
+    like = Batch(torch.zeros(2000, 4, 2, dtype=torch.float64))
+    levels = pilot(energy, like.select(range(128)), std=std, generator=seeded()).finer(4)
+    found = annealed(energy, like, levels, seeded(1))
+    expected = float(energy.log_z(like)[0])
     z = found.weights.log_z()
     assert abs(z.value - expected) < 4 * z.stderr and z.stderr < 0.06
     energies = found.weights.mean(energy(found.x))
@@ -238,20 +239,21 @@ def test_weights_are_unbiased_when_moves_do_nothing():
     """One level is importance sampling from the Gaussian: E[w] = Z exactly."""
     energy, g = HarmonicCluster(1.0), seeded()
     levels = Levels(torch.tensor([0.0, 1.0]).double(), torch.zeros(2).double(), 1.5, 1)
-    found = annealed(energy, 3, 2, levels, chains=4000, generator=g, dtype=torch.float64)
+    found = annealed(energy, Batch(torch.zeros(4000, 3, 2, dtype=torch.float64)), levels, g)
     z = found.weights.log_z()
     assert abs(z.value - 2 * math.log(2 * math.pi)) < 4 * z.stderr and z.stderr < 0.05
     torch.testing.assert_close(found.x, MeanFreeGaussian(1.5).sample(Batch(found.x), seeded()))
 
 
 def test_annealing_dw4_at_a_small_budget():
-    levels = pilot(DW, 4, 2, std=3.0, chains=200, generator=seeded()).finer(4)
-    z = annealed(DW, 4, 2, levels, chains=500, generator=seeded(1)).weights.log_z()
+    like = Batch(torch.zeros(500, 4, 2))
+    levels = pilot(DW, like.select(range(200)), std=3.0, generator=seeded()).finer(4)
+    z = annealed(DW, like, levels, seeded(1)).weights.log_z()
     assert abs(z.value - 29.66) < 4 * z.stderr and z.stderr < 0.15
 
 
 def test_levels_are_cut_finer():
-    levels = pilot(DW, 4, 2, std=3.0, chains=50, keep=0.5, generator=seeded())
+    levels = pilot(DW, Batch(torch.zeros(50, 4, 2)), std=3.0, keep=0.5, generator=seeded())
     fine = levels.finer(3)
     assert len(fine) == 3 * len(levels) and torch.equal(fine.beta[::3], levels.beta)
     assert (levels.beta.diff() > 0).all() and levels.beta[0] == 0 and levels.beta[-1] == 1
@@ -264,9 +266,11 @@ def test_annealing_refuses():
             return x.square().sum((-2, -1))
 
     with pytest.raises(ValueError, match="Field changes under translations"):
-        pilot(Field(), 4, 2)
+        pilot(Field(), Batch(torch.zeros(9, 4, 2)))
     with pytest.raises(ValueError, match="keep between 0 and 1"):
-        pilot(DW, 4, 2, keep=1.0)
+        pilot(DW, Batch(torch.zeros(9, 4, 2)), keep=1.0)
+    with pytest.raises(ValueError, match="annealed works on dense batches"):
+        pilot(DW, Batch(torch.zeros(9, 2), torch.arange(9).div(3, rounding_mode="floor"), 3))
 
 
 # -- the virial ------------------------------------------------------------------------------------------------------

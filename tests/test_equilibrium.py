@@ -147,6 +147,25 @@ def test_what_is_made_is_kept_and_read_again(alone, monkeypatch):
     assert torch.equal(first.train.x, again.train.x) and "made-v1-seed3-train.npy" in again.summary
 
 
+def test_a_run_that_was_trained_on_made_files_goes_on_with_them(alone, monkeypatch, tmp_path):
+    made = load(toy(), seed=3)
+    run = tmp_path / "run"
+    (run / "toy").mkdir(parents=True)
+    for path in made.files:
+        path.rename(run / "toy" / path.name)
+    published = tmp_path / "published" / "toy"
+    published.mkdir(parents=True)
+    write(published, "train.npy", 9), write(published, "test.npy", 4)
+    monkeypatch.setenv("SCIFM_DATA", str(published.parent))
+    system = replace(toy(train=(File("train.npy", 9),), test=(File("test.npy", 4),)), held=2)
+    assert len(load(system, seed=3).train) == 7
+    token = fetch.search_path.set((run,))
+    try:
+        assert torch.equal(load(system, seed=3).train.x, made.train.x)
+    finally:
+        fetch.search_path.reset(token)
+
+
 @pytest.mark.filterwarnings("ignore:sample:UserWarning")
 def test_equal_seeds_make_equal_sets_and_chains_serve_one_split_each(alone):
     one, two = equilibrium.make(toy(), 1), equilibrium.make(toy(), 1)

@@ -181,8 +181,10 @@ ALL_PRIORS = {
     "harmonic chain dense": Case(lambda: HarmonicChain(), dense(5, 3), chains()),
     "harmonic chain of pieces": Case(lambda: HarmonicChain(1.3, "chain", "position", 0.2), pieces()),
     "spectral chain": Case(lambda: SpectralChain(variances.PowerLaw(2.0, 1.3)), ragged(3)),
-    "spectral chain fitted": Case(lambda: SpectralChain(variances.Stiff()), ragged(3), chains(9)),
-    "spectral chain of pieces": Case(lambda: SpectralChain(variances.Stiff(1.0, 0.4), "chain", "position"), pieces()),
+    "spectral chain fitted": Case(lambda: SpectralChain(variances.Springs(2, None)), ragged(3), chains(9)),
+    "spectral chain of pieces": Case(
+        lambda: SpectralChain(variances.Springs(2, 0.3, (0.3, 1.0, 0.4)), "chain", "position"), pieces()
+    ),
     "growing sets": Case(lambda: SpectralChain(variances.Isotropic(0.7, 0.4)), ragged(3)),
     "harmonic graph": Case(lambda: HarmonicGraph(2.0, "k"), bonded()),
     "harmonic graph weak": Case(lambda: HarmonicGraph(2.0, weak=0.1), bonded()),
@@ -330,7 +332,7 @@ def test_a_gaussian_says_so_and_nothing_else_does(name):
 def test_symmetries_hold(name):
     prior, like = made(name)
     x = draws(prior, like)
-    assert prior.symmetries <= {"permutation", "rotation", "reflection"}
+    assert prior.symmetries <= {"permutation", "automorphism", "rotation", "reflection"}
     if not prior.symmetries or like.dense:
         return
     log_prob = prior.log_prob(x, like)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +207,18 @@ def test_a_number_that_is_skipped_without_a_break_is_no_gap(tmp_path):
     assert chain.position.tolist() == list(range(8)) and not report.notes and chain.number[-1] == 18
 
 
+def test_a_bond_is_one_of_c_and_n_where_these_are_there(tmp_path):
+    """CA that are 3.8 Å apart are neighbours; with C and N 2.4 Å apart they are not."""
+    lines = []
+    for i in range(4):
+        far = 3.8 * i + (0.0 if i < 2 else 0.1)
+        along = {"N": far - (1.2 if i != 2 else 0.2), "CA": far, "C": far + 1.2, "O": far + 1.3}
+        lines += [atom(name, "ALA", i + 1, (x, 1.0 * (name == "O"), 0.0)) for name, x in along.items()]
+    assert [len(c) for c in read(put(tmp_path / "a.pdb", *lines))[0]] == [2, 2]
+    only = [x for x in lines if x[12:16].strip() == "CA"]
+    assert [len(c) for c in read(put(tmp_path / "b.pdb", *only))[0]] == [4]
+
+
 def test_residues_without_their_atoms_are_dropped_and_counted(tmp_path):
     lines = helix(8)
     path = put(tmp_path / "a.pdb", *(x for i, x in enumerate(lines) if i not in (0, 4 * 3 + 1)))  # a N, and a CA inside
@@ -328,3 +342,9 @@ def test_suffixes_and_order_of_atoms(scifm_data, tmp_path):
     assert format_of(Path("pdb")) == format_of(Path("x.txt")) == format_of(Path(".gz")) == ""
     atoms = read_atoms(scifm_data("protein_formats") / "1aki.pdb")
     assert len(atoms) == 1079 and (np.diff(atoms.where) > 0).all()
+
+
+def test_the_package_loads_its_readers_when_they_are_needed():
+    code = "import sys; from scifm.data import structures; print(*{m.partition('.')[0] for m in sys.modules})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "torch" in run.stdout.split() and not {"gemmi", "biotite", "ase", "scipy"} & set(run.stdout.split())

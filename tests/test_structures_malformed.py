@@ -52,8 +52,8 @@ def swapped(lines: list[str]) -> list[str]:
     return [line for i in reversed(range(len(lines) // 4)) for line in lines[4 * i : 4 * i + 4]]
 
 
-NOWHERE = "   0.000" * 3
 HELIX = "\n".join(helix()).encode()
+HOLED = changed(5, 30, 54, "   0.000" * 3, changed(9, 30, 54, "   0.000" * 3))
 FILES: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
     # -- the file
     "empty": ("a.pdb", lambda _: b"", "is empty (0 bytes)"),
@@ -95,7 +95,7 @@ FILES: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
     "GRO without a count": ("a.gro", lambda _: gro("three"), "line 2 should be the number of atoms, and is 'three'"),
     "GRO of fewer atoms": ("a.gro", lambda _: gro("7"), "line 2 promises 7 atoms and a box, the file ends at line 6"),
     "GRO without a box": ("a.gro", lambda _: gro(box=""), "promises 3 atoms and a box"),
-    "GRO with letters": ("a.gro", lambda _: gro(x="   0.3a0"), "the x coordinate in line 4 is '0.3a0', which is no number"),
+    "GRO with letters": ("a.gro", lambda _: gro(x="   0.3a0"), "the x coordinate in line 4 is '0.3a0'"),
     "GRO of none": ("a.gro", lambda _: gro("0", 0), "holds no atoms"),
     # -- chemistry
     "only hetero atoms": ("a.pdb", text(atom("C1", "LIG", 1), atom("O", "HOH", 2, record="HETATM")),
@@ -109,6 +109,8 @@ FILES: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
     "duplicate atom": ("a.pdb", text(*helix(), helix()[-3]), "duplicate atom CA of ALA A 8 (line 30), again in"),
     # -- chains
     "one residue twice": ("a.pdb", text(*helix(), *helix(1)), "residue A 1 is there 2 times, apart from each other"),
+    "two names at one number": ("a.pdb", text(*helix(4), *[x.replace("ALA", "SER") for x in helix(4, shift=9.0)[12:]]),
+                                "residue A 4 is there 2 times, apart from each other"),
     "two chains of one name": ("a.pdb", text(*helix(), *helix(4, shift=40.0)), "two chains of one name"),
     "mixed chain names": ("a.pdb", text(*changed(5, 21, 22, "B")), "atoms of mixed chain names"),
     "models without MODEL": ("a.pdb", text(*helix(), *helix()), "models without MODEL records"),
@@ -116,7 +118,7 @@ FILES: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
     "nanometres": ("a.pdb", text(*scaled(0.1)), "neighbouring CA are 0.38 apart: these are nanometres"),
     "tenths of Å": ("a.pdb", text(*scaled(10)), "neighbouring CA are 38 apart, where 3.8 Å are expected"),
     "all zero": ("a.pdb", text(*scaled(0)), "all 8 CA atoms lie at the same place (0, 0, 0)"),
-    "placeholders": ("a.pdb", text(*changed(5, 30, 54, NOWHERE, changed(9, 30, 54, NOWHERE))), "2 of 8 CA atoms lie at the same place"),
+    "placeholders": ("a.pdb", text(*HOLED), "2 of 8 CA atoms lie at the same place"),
 }  # fmt: skip
 
 
@@ -182,6 +184,9 @@ def test_places_without_structures(tmp_path):
         read(tmp_path)
     with pytest.raises(ValueError, match="at least one file, got an empty list"):
         read([])
+    with pytest.raises(FileNotFoundError, match="There is no file .*nowhere; 1 of 2 are missing"):
+        read([put(tmp_path / "good.pdb", *helix()), tmp_path / "nowhere"])
+    (tmp_path / "good.pdb").unlink()
     put(tmp_path / "bad.pdb", "END")
     with pytest.raises(ValueError, match=r"nothing is left of 1 files.*(?s:.)*bad.pdb: holds no atoms"):
         read(tmp_path)

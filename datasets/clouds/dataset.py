@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +24,12 @@ from scifm.data.splits import SPLITS, by_name
 
 NOISE = 0.02
 WRITERS = {".ply": write_ply}
-DIGITS = 128  # points of each digit in the file
+SIDE = 28  # pixels of a digit
+MNIST = "https://raw.githubusercontent.com/fgnt/mnist/ae608a02b796c9ee908c082585a5f006fe05258e"
+DIGITS = {
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
 
 
 def clouds(
@@ -62,31 +69,47 @@ def clouds(
     return digits(points, seed)
 
 
-def digits(points: int | tuple[int, int] = DIGITS, seed: int = 0) -> Data:
-    """MNIST's test images as clouds in [−1, 1]², with their digit in context["label"]."""
-    low, high = (points, points) if isinstance(points, int) else points
-    if not 1 <= low <= high <= DIGITS:
-        raise ValueError(
-            f"clouds: digits have {DIGITS} points each, so points must be from 1 to {DIGITS}, got {points}."
-        )
-    path = fetch.find("mnist_t10k", "digits_points128.npz")
-    with np.load(path, allow_pickle=False) as file:
-        if file["points"].shape[1:] != (DIGITS, 2) or file["label"].shape != file["points"].shape[:1]:
-            raise ValueError(f"clouds: {path} is not the file of digits that the README describes.")
-        x = torch.from_numpy(file["points"].astype(np.float32))
-        label = {"label": torch.from_numpy(file["label"].astype(np.int64))}
-    # The points of a digit are independent draws, so its first k are as good as any k.
+def digits(points: int | tuple[int, int] = 128, seed: int = 0) -> Data:
+    """MNIST's test images as clouds in [−1, 1]², y upward, with their digit in context["label"].
+
+    Pixels are drawn with probability proportional to their intensity, and a point is even within its pixel: the density
+    is the image.
+    """
+    low, high = _range(points)
+    images, labels, paths = read_digits()
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.randint(low, high + 1, (len(images),), generator=generator)
+    pixel = torch.multinomial(images.flatten(1).double(), high, replacement=True, generator=generator)
+    row, column = pixel // SIDE, pixel % SIDE
+    u, v = torch.rand(2, *pixel.shape, generator=generator, dtype=torch.float64)
+    x = (torch.stack([column + u, SIDE - row - v], -1) * (2 / SIDE) - 1).float()
+    label = {"label": labels}
     if isinstance(points, int):
-        batch = Batch(x[:, :points].contiguous(), context=label)
+        batch = Batch(x, context=label)
     else:
-        sizes = torch.randint(low, high + 1, (len(x),), generator=torch.Generator().manual_seed(seed))
-        there = torch.arange(DIGITS) < sizes[:, None]
+        there = torch.arange(high) < sizes[:, None]  # independent draws, so the first are as good as any
         batch = Batch(x[there], torch.arange(len(x)).repeat_interleave(sizes), len(x), label)
-    # The first half of these images is cleaner than the second (other writers), so the split goes through all of it.
+    # The first half of these images is cleaner than the second (other hands), so the split goes through all of it.
     rows = by_name([f"digit {k}" for k in range(len(x))])
     parts = {split: batch.select(chosen) for split, chosen in rows.items()}
-    summary = f"clouds: {_sizes(parts)} digits of {_span(points)} points in the plane"
-    return Data("clouds", **parts, unit="half image width", files=(path,), writers=WRITERS, summary=summary)
+    summary = f"clouds: {_sizes(parts)} digits of {_span(points)} points in the plane, drawn with seed {seed}"
+    return Data("clouds", **parts, unit="half image width", files=paths, writers=WRITERS, summary=summary)
+
+
+def read_digits() -> tuple[torch.Tensor, torch.Tensor, tuple[Path, ...]]:
+    """MNIST's 10,000 test images (n, 28, 28) uint8, their digits (n,), and the files, downloaded on first use."""
+    paths = tuple(fetch.find("mnist_t10k", name, url=f"{MNIST}/{name}", sha256=sha) for name, sha in DIGITS.items())
+    raw = []
+    for path in paths:
+        try:
+            raw.append(np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8))
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"clouds: {path} is damaged ({error}); remove it, and it is fetched again.") from error
+    images, labels = raw[0][16:], raw[1][8:]  # after the headers of the IDX format
+    if len(labels) != 10_000 or len(images) != len(labels) * SIDE**2 or labels.max() > 9:
+        raise ValueError(f"clouds: {paths[0].parent} does not hold the 10,000 test images of MNIST.")
+    pixels = torch.from_numpy(images.reshape(-1, SIDE, SIDE).copy())
+    return pixels, torch.from_numpy(labels.astype(np.int64)), paths
 
 
 def files(
@@ -213,7 +236,7 @@ def _drawn(
     sets: Sequence[torch.Tensor], points: int | tuple[int, int], generator: torch.Generator
 ) -> tuple[Batch, list[int]]:
     """Some points of each cloud, without repeats, and which clouds have enough of them."""
-    low, high = (points, points) if isinstance(points, int) else points
+    low, high = _range(points)
     width = Counter(s.shape[1] for s in sets)
     if len(width) > 1:
         raise ValueError(
@@ -242,6 +265,13 @@ def _split(names: Sequence[str]) -> dict[str, torch.Tensor]:
     inner = by_name([names[k] for k in train.tolist()], 0.1, 0.1)
     rest = torch.cat([inner["train"], inner["test"]]).sort().values
     return {"train": train[rest], "valid": train[inner["valid"]], "test": test.nonzero()[:, 0]}
+
+
+def _range(points: int | tuple[int, int]) -> tuple[int, int]:
+    low, high = (points, points) if isinstance(points, int) else points
+    if not 1 <= low <= high:
+        raise ValueError(f"clouds: expected a positive number of points, or two with low <= high, got {points}.")
+    return low, high
 
 
 def _sizes(parts: dict[str, Batch]) -> str:

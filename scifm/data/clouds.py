@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from scifm.batch import Batch
-from scifm.data.meshes import Mesh, sample_surface
+from scifm.data.meshes import Mesh, check_ply, sample_surface
 from scifm.data.shapes import Shape
 from scifm.geometry import random_rotation
 
@@ -160,6 +160,7 @@ def _from_ply(path: Path) -> list[np.ndarray]:
         raise ValueError(
             f"read_points: {path.name} is damaged, truncated or no PLY ({type(error).__name__}: {error})."
         ) from error
+    check_ply(path, len(vertices))
     data = loaded.metadata.get("_ply_raw", {}).get("vertex", {}).get("data", {})
     names = getattr(getattr(data, "dtype", None), "names", None) or list(data)
     if "sample" not in names:

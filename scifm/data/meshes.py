@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["SUFFIXES", "Mesh", "check_mesh", "read_mesh", "sample_surface"]
+__all__ = ["SUFFIXES", "Mesh", "check_mesh", "check_ply", "read_mesh", "sample_surface"]
 
 SUFFIXES = (".off", ".ply", ".obj", ".stl")
 FLAT = 1e-12  # area, in units of the largest triangle's, below which a triangle has none
@@ -97,6 +97,8 @@ def read_mesh(path: str | Path, repair: bool = False) -> Mesh:
     if check_whole is not None:
         check_whole(path)
     loaded = _load(path)
+    if path.suffix.lower() == ".ply":
+        check_ply(path, len(loaded.vertices), len(getattr(loaded, "faces", ())))
     faces = np.asarray(getattr(loaded, "faces", np.zeros((0, 3))), np.int64).reshape(-1, 3)
     vertices = torch.from_numpy(np.array(loaded.vertices, np.float64).reshape(-1, 3))
     mesh = Mesh(vertices, torch.from_numpy(faces), path.name)
@@ -196,6 +198,20 @@ def _load(path: Path) -> Any:
     if isinstance(loaded, trimesh.Scene):
         loaded = loaded.to_mesh() if loaded.geometry else trimesh.Trimesh()
     return loaded
+
+
+def check_ply(path: Path, vertices: int, faces: int | None = None) -> None:
+    """Refuse a PLY of which less was read than its header announces: a text that was cut off between two elements.
+
+    Raises:
+        ValueError: says how much is missing.
+    """
+    with open(path, "rb") as file:
+        head = file.read(1 << 20).split(b"end_header")[0].decode("ascii", "replace")
+    for what, got in (("vertex", vertices), ("face", faces)):
+        said = re.search(rf"^element {what} (\d+)", head, re.M)
+        if said is not None and got is not None and got < int(said[1]):
+            raise ValueError(f"{path.name} is truncated: {got} of {said[1]} elements {what} could be read.")
 
 
 def _check_off(path: Path) -> None:

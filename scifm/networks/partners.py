@@ -1,8 +1,8 @@
 """Whom each point of a block meets.
 
-Of n points each meets n − 1 others.  A broadcast over all n and a mask is the least work per pair; a gather without the
-diagonal has fewer pairs, a quarter less for four points.  So small sets are gathered and large ones are broadcast: m = n − 1
-or m = n partners, and what is written with `of` and `met` need not know.
+Of n points each meets n − 1 others.  A broadcast over all n and a mask is the least work per pair; a gather without
+the diagonal has fewer pairs, a quarter less for four points.  So small sets are gathered and large ones broadcast:
+m = n − 1 or m = n partners, and what is written with `of` and `met` need not know.
 """
 
 from __future__ import annotations

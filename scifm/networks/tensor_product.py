@@ -1,8 +1,8 @@
-"""Tensor products of spherical harmonics and features, with e3nn (Thomas et al. 2018, arXiv:1802.08219; Geiger and Smidt
-2022, arXiv:2207.09453; Batzner et al. 2022, arXiv:2101.03164).
+"""Tensor products of spherical harmonics and features, with e3nn (Thomas et al. 2018, arXiv:1802.08219; Batzner et al.
+2022, arXiv:2101.03164; Geiger and Smidt 2022, arXiv:2207.09453).
 
-A point has features of degree l = 0 (scalars), 1 (vectors), 2, ..., u = 1 … mul_l of each, and hears of the others through
-one path for each (l₁, l₂, l₃) that can be coupled:
+A point has features of degree l = 0 (scalars), 1 (vectors), 2, ..., u = 1 … mul_l of each, and hears of the others
+through one path for each (l₁, l₂, l₃) that can be coupled:
 
     m_i^{l₃,u} = Σ_j w_{u}(ij) [ h_j^{l₁,u} ⊗ Y^{l₂}(u_ij) ]^{l₃},     w_u(ij) = Σ_k A_{uk} g_k(ij),
 
