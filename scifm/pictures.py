@@ -222,7 +222,7 @@ def _histograms(ax: Any, values: Sequence[Tensor], label: str, weights: Tensor |
     low, high = np.percentile(real if real.size else both, [0.1, 99.9])
     pad = 0.15 * (high - low)  # a stray sample must not shrink the picture
     bins = np.linspace(low - pad, high + pad, 70) if high > low else 10
-    shown = [(real, None, DATA, "data"), (made[fine], None, FLOW, "samples")]
+    shown: list[tuple[Any, ...]] = [(real, None, DATA, "data"), (made[fine], None, FLOW, "samples")]
     if weights is not None:
         log = weights.detach().double().cpu()[torch.from_numpy(fine)]
         shown.append((made[fine], torch.softmax(log, 0).numpy(), FLOW, "samples, reweighted"))
