@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -100,12 +101,11 @@ def _centred(model: Batch, largest: int) -> dict[str, Maker]:
     points = model.points if model.dense and len(model.event) == 2 else model
     if points.dense or len(points.event) != 1:
         return {}
-    told = {name: name if name in points.nodes else None for name in ("chain", "position")}
-    chain: Maker = lambda: SpectralChain(**told)  # noqa: E731
-    found = {"isotropic": lambda: SpectralChain(variances.Isotropic()), "chain": chain}
-    target = chain
+    chain, position = (name if name in points.nodes else None for name in ("chain", "position"))
+    target: Maker = partial(SpectralChain, chain=chain, position=position)
+    found: dict[str, Maker] = {"isotropic": partial(SpectralChain, variances.Isotropic()), "chain": target}
     if points.edge_index is not None:
-        found["bonds"] = target = lambda: SpectralGraph(weak=WEAK)
+        found["bonds"] = target = partial(SpectralGraph, weak=WEAK)
     n, sizes = int(points.counts.max()), points.counts.unique()
     if len(sizes) == 1 and 1 < n <= largest:
         found["full covariance"] = lambda: FullPoints(n, target=target())
