@@ -67,7 +67,8 @@ class Atoms:
             first = int(np.flatnonzero(bad)[0])
             raise ValueError(
                 f"{int(bad.sum())} atoms have a coordinate that is missing, NaN or infinite, the first is "
-                f"{self.at(first)}: ({', '.join(f'{v:g}' for v in self.xyz[first])}). Repair the file, or take the atoms out."
+                f"{self.at(first)}: ({', '.join(f'{v:g}' for v in self.xyz[first])}). Repair the file, or take the "
+                "atoms out."
             )
 
     def __len__(self) -> int:
