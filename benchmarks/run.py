@@ -16,7 +16,8 @@ from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-BENCHMARKS = ("couplings", "solvers", "traces", "training", "calibration")
+BENCHMARKS = ("couplings", "solvers", "traces", "training", "calibration", "reweighting")
+BENCHMARKS = ("couplings", "solvers", "traces", "training", "calibration", "alignment")
 
 
 def main() -> None:

@@ -1,22 +1,22 @@
 """Closed-form Gaussians beside a flow: without them a likelihood looks good and may not be.
 
 A full-covariance Gaussian fitted in seconds can beat a hardly trained flow by half a bit per dimension; the ladder
-prior, white noise, best Gaussian shows what the network has learnt.
+prior, white noise, best Gaussian shows what the network has learnt.  `scifm.gaussians` says which there are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 
 from scifm import trace as traces
 from scifm.batch import Batch
+from scifm.gaussians import candidates, white
 from scifm.likelihood import Estimate, estimate, mixture
 from scifm.noise import Noise, dequantise
-from scifm.priors import EOFGaussian, FullGaussian, Gaussian, Prior, SpectralGaussian, spectra
+from scifm.priors import Prior
 
 if TYPE_CHECKING:
     from scifm.flow import Flow
@@ -34,13 +34,15 @@ def baselines(
     generator: torch.Generator | None = None,
     largest: int = 3000,
 ) -> dict[str, Estimate]:
-    """Closed-form Gaussians beside a flow, in the same units and on the same data, bits per dimension.
+    """Closed-form Gaussians beside a flow, in the same units, on the same space and the same data, bits per dimension.
 
     - "prior": the flow's own prior, as it is.
     - "white": white noise with the mean and variance of the training data, in model units.
-    - "best Gaussian": the best of per-value, spectral, EOF and full-covariance Gaussians by the likelihood of the
-      last fifth of the training data, fitted again on all of it.  Full covariances up to `largest` dimensions, EOFs up
-      to `largest` dimensions or samples.
+    - "best Gaussian": the best of per-value, spectral, EOF and full-covariance Gaussians, for centred sets of those of
+      chains and bonds, by the likelihood of the last fifth of the training data, fitted again on all of it.  Full
+      covariances up to `largest` dimensions, EOFs up to `largest` dimensions or samples.
+
+    Where the prior lives on a subspace that we do not know, it stands alone.
 
     Args:
         train, test: data in the user's units.
@@ -50,13 +52,14 @@ def baselines(
     cut = max(1, len(model) - len(model) // 5)
     head, tail = model.select(range(cut)), model.select(range(min(cut, len(model) - 1), len(model)))
     scores = {}
-    makers = _gaussians(model, largest, flow.prior)
+    makers = candidates(flow.prior, model, largest)
     for name, make in makers.items():
         try:
             scores[name] = float(make().fit(head).log_prob(tail.x, tail).mean())
         except (ValueError, NotImplementedError):
             continue  # too few samples for this one
-    found = {"prior": flow.prior, "white": Gaussian().fit(model)}
+    noise_alone = white(flow.prior, model)
+    found = {"prior": flow.prior} | ({} if noise_alone is None else {"white": noise_alone})
     if scores:
         best = max(scores, key=lambda name: scores[name])
         found[f"best Gaussian ({best})"] = makers[best]().fit(model)
@@ -64,28 +67,6 @@ def baselines(
     base = int(torch.randint(2**31, (), generator=generator, device=device))
     noise = Noise(base, delta, draws, traces.Exact())
     return {name: _closed_form(flow, prior, test, noise) for name, prior in found.items()}
-
-
-def _gaussians(model: Batch, largest: int, prior: Prior) -> dict[str, Callable[[], Prior]]:
-    found: dict[str, Callable[[], Prior]] = {"per channel": lambda: Gaussian(per="channel")}
-    try:
-        event = model.grid("baselines")
-    except ValueError:  # ragged sets share no grid: nothing beyond a Gaussian per channel is defined on them
-        return found
-    found["per value"] = lambda: Gaussian(per="value")
-    target: Callable[[], Prior | None] = lambda: None  # noqa: E731
-    if len(event) > 1:
-        # the boundary that the flow's own prior was told of, else walls
-        own = prior.residual if isinstance(prior, EOFGaussian) else prior
-        periodic = own.basis.periodic if isinstance(own, SpectralGaussian) else False
-        target = lambda: SpectralGaussian(event, periodic, spectra.PerMode())  # noqa: E731
-        found["spectral"] = target
-        found["isotropic"] = lambda: SpectralGaussian(event, periodic, spectra.Isotropic())
-        if min(len(model), math.prod(event)) <= largest:
-            found["EOF + spectral residual"] = lambda: EOFGaussian(event, 32, periodic)
-    if math.prod(event) <= largest:
-        found["full covariance"] = lambda: FullGaussian(event, target=target())
-    return found
 
 
 @torch.no_grad()

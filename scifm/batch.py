@@ -284,16 +284,19 @@ class Batch:
         Returns:
             long tensors (n_g,) that partition 0..B-1. A coupling never pairs across two groups.
         """
-        told = [v.cpu().numpy() for k, v in sorted(self.context.items()) if k not in ignore]
+        told = [(v.cpu().numpy(), range(self.size + 1)) for k, v in sorted(self.context.items()) if k not in ignore]
         if self.index is None and not told and self.size:
             return [torch.arange(self.size, device=self.x.device)]  # at once, for it is asked at every step
+        rows = [0, *accumulate(self.counts.tolist())]  # where each sample begins
+        told += [(v.cpu().numpy(), rows) for _, v in sorted(self.nodes.items())]
+        if self.edge_index is not None and self.index is not None:
+            owner = self.index[self.edge_index[0]]
+            order, ends = owner.argsort(stable=True), [0, *accumulate(owner.bincount(minlength=self.size).tolist())]
+            own = self.edge_index - torch.tensor(rows, device=owner.device)[owner]
+            told += [(v[order].cpu().numpy(), ends) for v in (own.T, *(v for _, v in sorted(self.edges.items())))]
         keys: dict[tuple, list[int]] = {}
-        alone = [self.select([b]) for b in range(self.size)] if self.nodes or self.edge_index is not None else None
-        for b, count in enumerate(self.counts.tolist()):
-            key: tuple = (count, *(values[b].tobytes() for values in told))
-            if alone is not None:
-                own = [{"": alone[b].edge_index}, alone[b].nodes, alone[b].edges]
-                key += tuple(t.cpu().numpy().tobytes() for m in own for _, t in sorted(m.items()) if t is not None)
+        for b in range(self.size):
+            key = (rows[b + 1] - rows[b], *(v[at[b] : at[b + 1]].tobytes() for v, at in told))
             keys.setdefault(key, []).append(b)
         return [torch.tensor(v, device=self.x.device) for v in keys.values()]
 

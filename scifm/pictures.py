@@ -15,8 +15,16 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.figure import DATA, FLOW, canvas
-from scifm.geometry import angles, joined, runs, torsions
-from scifm.metrics import neighbour_distances, of_bonds, pair_density, radius_of_gyration, ramachandran, size_scaling
+from scifm.geometry import angles, runs, torsions
+from scifm.metrics import (
+    backbone_of,
+    neighbour_distances,
+    of_bonds,
+    pair_density,
+    radius_of_gyration,
+    ramachandran,
+    size_scaling,
+)
 
 __all__ = ["bonds", "chain", "clouds", "energies", "gyration", "pair_functions", "torsion_plane"]
 
@@ -48,6 +56,8 @@ def clouds(data: Batch, samples: Batch, unit: str = "", columns: int = 5) -> Any
 def pair_functions(data: Batch, samples: Batch, unit: str = "") -> Any:
     """Densities of pair distances, with bands of one standard error of the mean over samples."""
     both = [_few(batch.points) for batch in (data, samples)]
+    if not all(bool((batch.counts > 1).any()) for batch in both):
+        raise ValueError("no sample has two points")
     far = max(float(_spread(both[0])), 1e-9)
     edges = torch.linspace(0, far, 101, dtype=torch.float64)
     made, ax = canvas(4.5, 3.2)
@@ -105,16 +115,13 @@ def chain(data: Batch, samples: Batch, unit: str = "") -> Any:
     return made
 
 
-def torsion_plane(data: Tensor, samples: Tensor, joined: Sequence[Tensor | None] = (None, None)) -> Any:
-    """Ramachandran plots of backbones.
-
-    Args:
-        data, samples: (..., L, a, 3), the atoms N, Cα, C first, in Å.
-        joined: of each, as `scifm.metrics.ramachandran` takes it.
-    """
+def torsion_plane(data: Batch, samples: Batch) -> Any:
+    """Ramachandran plots of backbones: ragged batches with nodes["atom"], in Å."""
     made, axes = canvas(7.2, 3.4, 1, 2)
-    both = zip((data, samples), joined, strict=True)
-    planes = [torch.rad2deg(ramachandran(x.double(), follows).pairs) for x, follows in both]
+    planes = []
+    for batch in (data, samples):
+        backbone, follows = backbone_of(batch)
+        planes.append(torch.rad2deg(ramachandran(backbone.double(), follows).pairs))
     _planes(made, axes, planes, ("φ [°]", "ψ [°]"), ((-180, 180), (-180, 180)))
     for ax in axes:
         ax.set_aspect("equal")
@@ -155,10 +162,15 @@ def _evenly(batch: Batch, count: int) -> Batch:
 
 
 def _few(batch: Batch) -> Batch:
-    """As many samples, evenly spaced, as have no more than PAIRS pairs; at least one."""
+    """As many samples, evenly spaced, as have no more than PAIRS pairs, or some points of one or two."""
     batch = _evenly(batch, len(batch))
-    pairs = batch.counts.double().square().mean() / 2
-    return _evenly(batch, max(1, int(PAIRS / max(float(pairs), 1.0))))
+    pairs = float(batch.counts.double().square().mean() / 2)
+    if len(batch) and pairs > PAIRS / 2:
+        step = 1 + int((2 * pairs / PAIRS) ** 0.5)
+        sets = [x[::step] for x in _evenly(batch, 2).split()]
+        index = torch.arange(len(sets)).repeat_interleave(torch.tensor([len(x) for x in sets]))
+        return Batch(torch.cat(sets).cpu(), index, len(sets))
+    return _evenly(batch, max(1, int(PAIRS / max(pairs, 1.0))))
 
 
 def _spread(batch: Batch) -> Tensor:
@@ -185,10 +197,7 @@ def _lines(batch: Batch, number: int) -> Tensor:
     one = batch.select([number])
     if one.edge_index is not None:
         return one.edge_index[:, one.edge_index[0] < one.edge_index[1]]
-    if "position" not in one.nodes:
-        return torch.zeros(2, 0, dtype=torch.long)
-    first = joined(one).nonzero().flatten()
-    return torch.stack([first, first + 1])
+    return runs(one, 2) if "position" in one.nodes else torch.zeros(2, 0, dtype=torch.long)
 
 
 def _cloud(ax: Any, x: Tensor, lines: Tensor, far: float, colour: str) -> None:
@@ -213,7 +222,7 @@ def _histograms(ax: Any, values: Sequence[Tensor], label: str, weights: Tensor |
     low, high = np.percentile(real if real.size else both, [0.1, 99.9])
     pad = 0.15 * (high - low)  # a stray sample must not shrink the picture
     bins = np.linspace(low - pad, high + pad, 70) if high > low else 10
-    shown = [(real, None, DATA, "data"), (made[fine], None, FLOW, "samples")]
+    shown: list[tuple[Any, ...]] = [(real, None, DATA, "data"), (made[fine], None, FLOW, "samples")]
     if weights is not None:
         log = weights.detach().double().cpu()[torch.from_numpy(fine)]
         shown.append((made[fine], torch.softmax(log, 0).numpy(), FLOW, "samples, reweighted"))
@@ -239,8 +248,8 @@ def _planes(made: Any, axes: Any, planes: Sequence[Tensor], labels: tuple[str, s
             np.where(cell > 0, cell, np.nan).T, origin="lower", extent=(left, right, low, high), norm=norm,
             aspect="auto", cmap="viridis", interpolation="nearest",
         )  # fmt: skip
-        ticks = {f"{k}ticks": range(a, b + 1, 90 if b - a > 180 else 30) for k, (a, b) in zip("xy", limits, strict=True)}
-        ax.set(title=name, xlabel=labels[0], ylabel=labels[1], **ticks)
+        ax.set(title=name, xlabel=labels[0], ylabel=labels[1])
+        ax.set(xticks=range(left, right + 1, 30 if right - left < 180 else 90), yticks=range(low, high + 1, 90))
     made.colorbar(image, ax=axes, label="share per cell")
 
 

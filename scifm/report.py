@@ -21,6 +21,7 @@ from scifm.run import Run, atomic
 
 if TYPE_CHECKING:
     from scifm.batch import Batch
+    from scifm.energies import Energy
 
 __all__ = ["figures", "left_out", "page", "radial_spectrum", "read_batch", "read_samples"]
 
@@ -94,7 +95,7 @@ def read_batch(path: Path, like: Batch) -> Batch:
     from scifm.batch import Batch
 
     if like.dense:
-        return Batch(torch.from_numpy(np.ascontiguousarray(read_samples(path, like.event))))
+        return _as_batch(read_samples(path, like.event))
     if path.suffix != ".npz":
         raise ValueError(f"{path.name} does not tell which rows make a set; ragged samples are drawn from .npz files")
     with np.load(path, allow_pickle=False) as file:
@@ -108,13 +109,28 @@ def read_batch(path: Path, like: Batch) -> Batch:
     return Batch(found["x"], index, len(found["count"]), edge_index=found.get("edge_index"), **named)
 
 
-def figures(run: Run, data: Batch | None, samples: Batch | np.ndarray | None, unit: str = "") -> list[Path]:
+def _as_batch(x: np.ndarray) -> Batch:
+    import torch
+
+    from scifm.batch import Batch
+
+    return Batch(torch.from_numpy(np.ascontiguousarray(x)))
+
+
+def figures(
+    run: Run,
+    data: Batch | None,
+    samples: Batch | np.ndarray | None,
+    unit: str = "",
+    energy: Energy | None = None,
+) -> list[Path]:
     """Draw what the run holds, into its `figures/`.
 
     Args:
         data: held-out samples in the user's units, to compare with.
         samples: as `read_batch` or `read_samples` gives them; of ragged sets only a batch knows the sizes.
         unit: of the values, for axes.
+        energy: of sets of points, if one is known.
 
     Returns:
         the files written; a figure that cannot be drawn is left out, with a warning on stderr.
@@ -133,11 +149,13 @@ def figures(run: Run, data: Batch | None, samples: Batch | np.ndarray | None, un
         draw("bits_per_dim.png", _bits, score)
     if data is None or samples is None:
         return made
+    told = data.dense or not isinstance(samples, np.ndarray)  # which rows make a sample
     drawn = samples if isinstance(samples, np.ndarray) else samples.x.cpu().numpy()
     real = data.x.cpu().numpy()
     alike = drawn.shape[1:] == real.shape[1:]
-    if alike and _points(data) and (data.dense or not isinstance(samples, np.ndarray)):
-        _draw_points(draw, data, samples, unit)
+    if alike and told and _are_points(data):
+        sets = _as_batch(samples) if isinstance(samples, np.ndarray) else samples
+        _draw_points(draw, data, sets, unit, energy)
     elif alike and real.ndim == 4 and min(real.shape[2:]) >= 4:
         draw("samples.png", _images, real[:, 0], drawn[:, 0], unit)
         draw("spectrum.png", _spectra, real[:, 0], drawn[:, 0], unit)
@@ -148,29 +166,27 @@ def figures(run: Run, data: Batch | None, samples: Batch | np.ndarray | None, un
     return made
 
 
-def _points(data: Batch) -> bool:
-    """Whether samples are sets of points in the plane or in space, or backbones: rows (atoms, 3)."""
-    event = data.event
-    return event[-1:] in ((2,), (3,)) and len(event) == (2 if data.dense else max(1, min(len(event), 2)))
+def _are_points(data: Batch) -> bool:
+    """Whether samples are sets of points in the plane or in space: ragged rows (d,), dense events (n, d)."""
+    return data.event[-1:] in ((2,), (3,)) and len(data.event) == (2 if data.dense else 1)
 
 
-def _draw_points(draw: Callable[..., None], data: Batch, samples: Batch | np.ndarray, unit: str) -> None:
-    import torch
-
+def _draw_points(draw: Callable[..., None], data: Batch, samples: Batch, unit: str, energy: Energy | None) -> None:
     from scifm import pictures
-    from scifm.batch import Batch
-    from scifm.geometry import joined
+    from scifm.geometry import alpha_carbons
 
-    both = data, Batch(torch.from_numpy(samples)) if isinstance(samples, np.ndarray) else samples
-    if not data.dense and len(data.event) == 2:  # backbones: N, CA, C of each residue
-        draw("ramachandran.png", pictures.torsion_plane, *(b.x for b in both), [joined(b) for b in both])
-        both = tuple(b.replace(b.x[:, 1]) for b in both)
+    both = data, samples
+    if energy is not None:
+        draw("energies.png", pictures.energies, *(energy.of(b) for b in both), None, "kT")
+    if "atom" in data.nodes:
+        draw("ramachandran.png", pictures.torsion_plane, *both)
+        both = tuple(alpha_carbons(b) for b in both)
     draw("samples.png", pictures.clouds, *both, unit)
     draw("pair_distances.png", pictures.pair_functions, *both, unit)
     draw("gyration.png", pictures.gyration, *both, unit)
-    if "position" in both[0].nodes and both[0].event == (3,):
+    if "position" in data.nodes and data.event == (3,):
         draw("chain.png", pictures.chain, *both, unit)
-    if both[0].points.edge_index is not None:
+    if data.points.edge_index is not None:
         draw("bonds.png", pictures.bonds, *both, unit)
 
 

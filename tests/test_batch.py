@@ -194,3 +194,21 @@ def test_pyg_in_pyg_out():
 def test_bad_batches_are_refused_with_the_reason(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+def test_groups_are_those_of_samples_taken_out_one_by_one():
+    """An independent way to tell samples apart, over random graphs with edges in any order and empty samples."""
+    g = torch.Generator().manual_seed(0)
+    counts = torch.randint(0, 3, (60,), generator=g)
+    index, total = torch.arange(60).repeat_interleave(counts), int(counts.sum())
+    pairs = torch.tensor([(i, j) for i in range(total) for j in range(total) if index[i] == index[j]])
+    pairs = pairs[torch.randperm(len(pairs), generator=g)[: len(pairs) // 2]].T
+    nodes, edges = ({"k": torch.randint(0, 2, (n,), generator=g)} for n in (total, pairs.shape[1]))
+    batch = Batch(torch.zeros(total, 3), index, 60, {"y": torch.arange(60) % 2}, nodes, pairs, edges)
+    keys = {}
+    for b in range(60):
+        one = batch.select([b])
+        key = (len(one.x), b % 2, str(one.nodes["k"]), str(one.edge_index), str(one.edges["k"]))
+        keys.setdefault(key, []).append(b)
+    assert [found.tolist() for found in batch.groups()] == list(keys.values())
+    assert 10 < len(keys) < 60

@@ -21,7 +21,7 @@ from scifm.geometry import (
 )
 
 DTYPES = (torch.float32, torch.float64)
-N = 2000
+N = 1000
 
 
 def fresh(seed=0):

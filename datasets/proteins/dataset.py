@@ -147,7 +147,7 @@ def _words(sequence: np.ndarray) -> np.ndarray:
 def deal(family: np.ndarray, sequences: Sequence[np.ndarray], seed: int) -> dict[str, list[int]]:
     """Numbers of the chains of train, valid and test: whole families, in an order that the seed decides.
 
-    A family that would overfill test and validation goes to training, so the largest ones always do.
+    A family that would overfill test and validation goes to training; the largest always does.
     """
     members: dict[int, list[int]] = {}
     for i, f in enumerate(family.tolist()):
@@ -164,14 +164,17 @@ def deal(family: np.ndarray, sequences: Sequence[np.ndarray], seed: int) -> dict
     rows: dict[str, list[int]] = {"test": [], "valid": [], "train": []}
     wanted = {"test": max(1, round(TEST * len(sequences))), "valid": max(1, round(VALID * len(sequences)))}
     left = sorted(members, key=order)
+    largest = max(left, key=lambda f: len(members[f]))
+    left.remove(largest)
     for name, most in wanted.items():
         for f in list(left):
-            if len(rows[name]) + len(members[f]) <= most:
+            enough = name == "valid" or len(left) > 1  # one is for validation
+            if enough and len(rows[name]) + len(members[f]) <= most:
                 rows[name] += members[f]
                 left.remove(f)
         if not rows[name]:  # all families are large: the smallest
             smallest = min(left, key=lambda f: len(members[f]))
             rows[name] += members[smallest]
             left.remove(smallest)
-    rows["train"] = [i for f in left for i in members[f]]
+    rows["train"] = [i for f in [largest, *left] for i in members[f]]
     return {k: sorted(v) for k, v in rows.items()}

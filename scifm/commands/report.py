@@ -43,5 +43,6 @@ def draw_report(run: Run, recipe: Recipe) -> list[Path]:
         except Exception as error:
             reports.left_out(f"figures of {run.samples.name}", error)
     count = 2000 if samples is None else max(64, len(samples))
-    made = reports.figures(run, verbs.evenly(recipe.data.test, count), samples, recipe.data.unit)
+    data = recipe.data
+    made = reports.figures(run, verbs.evenly(data.test, count), samples, data.unit, data.energy)
     return [*made, reports.page(run, made)]

@@ -6,7 +6,8 @@ the data, so that labels stay with their samples.  It sees all that does not flo
 All of them use each sample once and leave x0 the law of the prior, on average over batches; otherwise sampling would
 start from another law than training did.  Permutations (`OptimalTransport`, `Partial`, `ConditionalTransport`) use each
 draw exactly once as well; `Aligned` and `EquivariantTransport` also turn and relabel it; `Sinkhorn` and `Unbalanced`
-draw from a plan, and may repeat one draw and leave out another.
+draw from a plan, and may repeat one draw and leave out another.  `Hybrid` mixes fresh draws into any of them.
+`superset` pairs large clouds beforehand.
 """
 
 from scifm.couplings.aligned import Aligned
@@ -14,18 +15,21 @@ from scifm.couplings.assignment import assign, assign_many
 from scifm.couplings.conditional import ConditionalTransport
 from scifm.couplings.crossing import crossed_by
 from scifm.couplings.equivariant import EquivariantTransport
+from scifm.couplings.hybrid import Hybrid
 from scifm.couplings.independent import independent
 from scifm.couplings.legal import symmetries_of
 from scifm.couplings.optimal_transport import OptimalTransport
 from scifm.couplings.paired import Paired, read_pairs, reflow, write_pairs
 from scifm.couplings.partial import Partial
 from scifm.couplings.sinkhorn import Sinkhorn
+from scifm.couplings.superset import superset, transport_map
 from scifm.couplings.unbalanced import Unbalanced
 
 __all__ = [
     "Aligned",
     "ConditionalTransport",
     "EquivariantTransport",
+    "Hybrid",
     "OptimalTransport",
     "Paired",
     "Partial",
@@ -37,6 +41,8 @@ __all__ = [
     "independent",
     "read_pairs",
     "reflow",
+    "superset",
     "symmetries_of",
+    "transport_map",
     "write_pairs",
 ]

@@ -77,7 +77,8 @@ class Aligned:
     @property
     def symmetries(self) -> frozenset[str]:
         """What prior and velocity must not notice."""
-        used = {"rotation": self.rotation, "permutation": self.permutation, "reflection": self.reflection}
+        relabelling = "permutation" if self.ignore else "automorphism"
+        used = {"rotation": self.rotation, relabelling: self.permutation, "reflection": self.reflection}
         return frozenset(name for name, yes in used.items() if yes)
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 from scifm.couplings.aligned import Aligned
 from scifm.couplings.conditional import ConditionalTransport
 from scifm.couplings.equivariant import EquivariantTransport
+from scifm.couplings.hybrid import Hybrid
 from scifm.couplings.optimal_transport import OptimalTransport
 from scifm.couplings.partial import Partial
 from scifm.couplings.sinkhorn import Sinkhorn
@@ -26,6 +27,8 @@ def crossed_by(coupling: Any) -> tuple[str, ...]:
     """
     if isinstance(coupling, ConditionalTransport):
         return (*coupling.ignore, *coupling.on)
+    if isinstance(coupling, Hybrid):
+        return crossed_by(coupling.coupling)
     if isinstance(coupling, EquivariantTransport):
         return (*coupling.ignore, *coupling.within.ignore)
     if isinstance(coupling, Aligned | OptimalTransport | Partial | Sinkhorn | Unbalanced):

@@ -98,7 +98,7 @@ class EquivariantTransport:
     ) -> Tensor:
         """(b, b) costs of clouds y (b, n, d), in rows, with x (b, n, d), but for terms of a row or a column alone."""
         if self.across == "invariants":
-            a, b = invariants(y, kinds, moves), invariants(x, kinds, moves)
+            a, b = invariants(torch.cat([y, x]), kinds, moves).chunk(2)
             return -2 * (a - a.mean(0)) @ (b - b.mean(0)).T
         size, columns = len(x), torch.arange(len(x), device=x.device)
         parts = []

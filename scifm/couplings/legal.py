@@ -2,7 +2,14 @@
 
 A coupling that turns or relabels a draw to bring it near its data keeps the marginal law of x0 only if the prior is
 invariant under what it did (Klein, Krämer and Noé 2023).  A harmonic chain is invariant under rotations and not under
-permutations; an anchored or masked prior under neither.  And x0 *given* x1 is no longer the prior's law, it is the
+permutations; an anchored or masked prior under neither.
+
+Relabelling is of two kinds.  "permutation" exchanges any points.  "automorphism" exchanges those that nothing in the
+batch tells apart, with equal nodes and, where there are edges, equal bonds to the same neighbours; it is all that
+`Aligned` does.  A prior that looks at bonds alone, such as one of springs on bonds, has the second and not the first; a
+chain, which looks at the order of points, has neither; and whoever has the first has the second.
+
+And x0 *given* x1 is no longer the prior's law, it is the
 aligned one: over rotated data the marginal is right, over data that all stand one way it is not.  So the velocity must
 have the symmetry too; then the flow is the one that learns from data turned at random.
 """
@@ -11,17 +18,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from scifm.couplings.crossing import crossed_by
+from scifm.couplings.hybrid import Hybrid
 from scifm.priors.base import Prior
 
 __all__ = ["check_legal", "symmetries_of"]
 
 
 def symmetries_of(part: Any) -> frozenset[str]:
-    """The attribute `symmetries`: of a coupling, what it uses; of a velocity, what it has; none if it says nothing."""
-    return frozenset(getattr(part, "symmetries", frozenset()))
+    """The attribute `symmetries`: of a coupling, what it uses; of a velocity or prior, what it has; none if it says
+    nothing.  A permutation may be an automorphism.
+    """
+    found = frozenset(getattr(part, "symmetries", frozenset()))
+    return found | {"automorphism"} if "permutation" in found else found
 
 
 def check_legal(coupling: Any, prior: Prior, velocity: nn.Module) -> None:
@@ -29,7 +41,8 @@ def check_legal(coupling: Any, prior: Prior, velocity: nn.Module) -> None:
 
     Raises:
         ValueError: where it pairs across conditions on which the prior's law depends; where it uses a symmetry that
-            the prior does not have; where the velocity declares symmetries and lacks one that is used.
+            the prior does not have; where the velocity declares symmetries and lacks one that is used; where it mixes
+            in draws of another prior.
     """
     who = type(prior).__name__
     crossed = sorted({*crossed_by(coupling)} & {*prior.conditional})
@@ -38,19 +51,35 @@ def check_legal(coupling: Any, prior: Prior, velocity: nn.Module) -> None:
             f"Flow: the law of {who} depends on {', '.join(crossed)}, and the coupling pairs "
             "across it: x0 would not follow the prior any more. Take them out of the coupling's ignore= and on=."
         )
+    if isinstance(coupling, Hybrid) and not _equal(coupling.prior, prior):
+        raise ValueError(
+            f"Flow: Hybrid mixes in draws of another {type(coupling.prior).__name__} than the flow's {who}, so x0 "
+            "would not follow the prior any more. Give it the same object."
+        )
     used = symmetries_of(coupling)
-    missing = sorted(used - prior.symmetries)
+    missing = sorted(used - symmetries_of(prior))
     if missing:
         raise ValueError(
             f"Flow: the coupling uses {', '.join(missing)}, under which {who} is not invariant (it has: "
             f"{', '.join(sorted(prior.symmetries)) or 'none'}), so x0 would not follow the prior any more. Switch that "
-            "part of the coupling off, or take a prior that has the symmetry, such as MeanFreeGaussian."
+            "part of the coupling off, or take a prior that has the symmetry, such as MeanFreeGaussian. (automorphism: "
+            "a permutation of points with equal nodes and bonds, which Aligned(permutation=False) leaves out.)"
         )
     has = getattr(velocity, "symmetries", None)
-    missing = sorted(used - frozenset(used if has is None else has))
+    missing = sorted(used - symmetries_of(velocity)) if has is not None else []
     if missing:
         raise ValueError(
             f"Flow: the coupling uses {', '.join(missing)}, under which {type(velocity).__name__} is not equivariant: "
             "it would learn from draws that are turned to their data and sample from draws that are not. Take an "
             "equivariant network, such as networks.EGNN, or switch that part of the coupling off."
         )
+
+
+def _equal(a: Prior, b: Prior) -> bool:
+    """Whether two priors are the same, or copies with the same numbers."""
+    if a is b or type(a) is not type(b):
+        return a is b
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(v.cpu().nan_to_num(), theirs[k].cpu().nan_to_num()) for k, v in ours.items()
+    )

@@ -136,7 +136,7 @@ def _starts(x: Tensor, y: Tensor, moves: Moves, generator: torch.Generator | Non
     if moves.starts == 1 or not (moves.rotation and moves.permutation):
         return torch.eye(d, dtype=torch.float64, device=x.device).expand(b, 1, d, d)
     flips = signs(d, moves.reflection).double().to(x.device)[: moves.starts]
-    from_, onto = (principal_axes(z)[0].double()[:, None] for z in (x, y))
+    from_, onto = principal_axes(torch.stack([x, y]))[0].double()[:, :, None]
     frames = (onto * flips[:, None]) @ from_.mT
     more = moves.starts - len(flips)
     if more <= 0:

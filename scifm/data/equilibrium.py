@@ -88,7 +88,8 @@ def load(system: System, source: str = "auto", seed: int = 0, dtype: torch.dtype
 
     Args:
         source: "published" reads files and downloads those that are offered; "made" samples the energy, or reads what
-            was made before; "auto" reads files where all of them are on this machine, and else makes them.
+            was made before; "auto" reads published files where all of them are on this machine, and else makes them.
+            A run's own copies go before both.
         seed: of what is made.
         dtype: of the values.
 
@@ -101,7 +102,9 @@ def load(system: System, source: str = "auto", seed: int = 0, dtype: torch.dtype
     """
     if source not in SOURCES:
         raise ValueError(f"{system.name}: source must be one of {', '.join(SOURCES)}, got {source!r}.")
-    x, paths = _published(system, source == "published") if source != "made" else ({}, [])
+    x, paths = {}, []
+    if source == "published" or (source == "auto" and not _made_for_a_run(system, seed)):
+        x, paths = _published(system, source == "published")
     if not x:
         x, paths = _made(system, seed)
     parts = {split: Batch(value.to(dtype)) for split, value in x.items()}
@@ -187,6 +190,12 @@ def make(system: System, seed: int = 0) -> dict[str, Tensor]:
         split: chains.flatten(0, 1).double()
         for split, chains in zip(SPLITS, found.x.split(list(made.chains), 1), strict=True)
     }
+
+
+def _made_for_a_run(system: System, seed: int) -> bool:
+    """Whether a run keeps copies of what was made: it goes on with them, whatever else there is by now."""
+    names = [_file_made(system, seed, split).name for split in SPLITS]
+    return any((folder / system.name / name).is_file() for folder in fetch.search_path.get() for name in names)
 
 
 def _file_made(system: System, seed: int, split: str) -> File:

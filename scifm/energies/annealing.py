@@ -6,7 +6,9 @@ with one move of Hamiltonian Monte Carlo at each.  The weight of a chain,
     log w = log Z_0 + Σ_k (β_k − β_(k−1)) (|x|²/2σ² − U/T)(x_(k−1)),     E[w] = Z,
 
 is unbiased however short the moves are, and chains are independent: the mean of their weights has an honest error, as
-long as their effective number is not a handful.  Its logarithm is low by about half the squared error.
+long as their effective number is not a handful.  Its logarithm is low by about half the squared error.  Chains that
+start with points on top of each other may never come apart, some tenth of them for LJ13: they end with weight zero,
+which costs chains and biases nothing.
 
 Where to put the levels and how long the steps should be is found by a pilot of fewer chains, which resamples, and
 takes the next β where the effective number of chains that a step leaves (conditional ESS) is a set fraction.  The
@@ -77,38 +79,27 @@ class Annealed:
         return Batch(self.x)
 
 
-def annealed(
-    energy: Energy,
-    points: int,
-    width: int,
-    levels: Levels,
-    *,
-    chains: int = 1024,
-    generator: torch.Generator | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> Annealed:
+def annealed(energy: Energy, like: Batch, levels: Levels, generator: torch.Generator | None = None) -> Annealed:
     """Annealed importance sampling with one move per level, with a progress bar on a terminal.
 
     Args:
         energy: that does not change under translations.
-        points, width: n and d.
+        like: dense (C, n, d), one independent chain per sample; gives dtype and device, its values are not looked at.
         levels: from `pilot`, usually made `finer`.
-        chains: independent ones.
-        dtype: of the states; weights are summed in float64.
+        generator: source of all randomness.
 
     Example:
         >>> from scifm.energies import HarmonicCluster
-        >>> g = torch.Generator().manual_seed(0)
-        >>> levels = pilot(HarmonicCluster(4.0), 3, 2, std=1.0, generator=g)
-        >>> found = annealed(HarmonicCluster(4.0), 3, 2, levels, chains=500, generator=g).weights.log_z()
+        >>> g, like = torch.Generator().manual_seed(0), Batch(torch.zeros(500, 3, 2))
+        >>> levels = pilot(HarmonicCluster(4.0), like, std=1.0, generator=g)
+        >>> found = annealed(HarmonicCluster(4.0), like, levels, g).weights.log_z()
         >>> abs(found.value - 2 * math.log(2 * math.pi / 4)) < 5 * found.stderr
         True
     """
-    x, start = _start(energy, points, width, levels.std, chains, generator, dtype)
-    log = start.clone()
-    beta, step = levels.beta, levels.log_step.exp().to(dtype)
+    x, log = _start(energy, like, levels.std, generator)
+    beta, step = levels.beta.tolist(), levels.log_step.exp().to(x)
     for k in _progress(len(levels), "annealing"):
-        log += (beta[k + 1] - beta[k]) * _slope(energy, x, levels.std)
+        log = log + (beta[k + 1] - beta[k]) * _slope(energy, x, levels.std)
         if k + 1 < len(levels):  # a move at β = 1 changes no weight
             x = transition(Bridge(energy, beta[k + 1], levels.std), x, step[k + 1], levels.leapfrog, generator)[0]
     return Annealed(x, weigh(-log, torch.zeros_like(log), noise=None))
@@ -116,11 +107,9 @@ def annealed(
 
 def pilot(
     energy: Energy,
-    points: int,
-    width: int,
+    like: Batch,
     *,
     std: float = 1.0,
-    chains: int = 256,
     keep: float = 0.9,
     leapfrog: int = 5,
     generator: torch.Generator | None = None,
@@ -128,6 +117,7 @@ def pilot(
     """Find levels and steps for `annealed` with a few chains that resample.
 
     Args:
+        like: dense (C, n, d), one chain per sample; some hundred are enough.
         std: σ of the Gaussian at the start; best where it is about as wide as the samples.
         keep: effective fraction of the chains that each level keeps.
 
@@ -135,53 +125,52 @@ def pilot(
         ValueError: for settings out of range, or an energy that changes under translations.
         RuntimeError: where the levels do not arrive.
     """
-    if not (0 < keep < 1 and chains >= 2 and leapfrog >= 1):
+    if not (0 < keep < 1 and len(like) >= 2 and leapfrog >= 1):
         raise ValueError(
-            f"pilot: expected keep between 0 and 1, chains >= 2 and leapfrog >= 1, got {keep}, {chains}, {leapfrog}."
+            f"pilot: expected keep between 0 and 1, at least 2 chains and 1 leapfrog step, got {keep}, {len(like)} and "
+            f"{leapfrog}."
         )
-    x, log = _start(energy, points, width, std, chains, generator, torch.float32)
-    log = torch.zeros_like(log)
-    beta, betas = 0.0, [0.0]
-    log_step = torch.tensor(math.log(0.1 * std))
-    log_steps = [float(log_step)]
+    x = _start(energy, like, std, generator)[0]
+    log = x.new_zeros(len(x), dtype=torch.float64)
+    x, log_step = _settled(
+        Bridge(energy, 0.0, std), x, x.new_tensor(math.log(0.3 * std)), leapfrog, generator, 5 * MOVES
+    )
+    beta, betas, log_steps = 0.0, [0.0], [float(log_step)]
     while beta < 1:
         if len(betas) > 10_000:
             raise RuntimeError(f"pilot: {len(betas)} levels and β is only {beta:.3g}; take a wider or narrower std.")
         slope = _slope(energy, x, std)
         beta, step = _next(beta, slope, log.softmax(0), keep)
         log = log + step * slope
-        if 1 / float(log.softmax(0).square().sum()) < 0.5 * chains:
+        if 1 / float(log.softmax(0).square().sum()) < 0.5 * len(x):
             x, log = x[_systematic(log.softmax(0), generator)], torch.zeros_like(log)
-        target = Bridge(energy, beta, std)
-        for move in range(MOVES):
-            x, _, accept = transition(target, x, log_step.exp(), leapfrog, generator)
-            log_step = adapt(log_step, accept.mean(), 10 + move)
+        x, log_step = _settled(Bridge(energy, beta, std), x, log_step, leapfrog, generator, MOVES)
         betas.append(beta)
         log_steps.append(float(log_step))
-    log_steps[0] = log_steps[1]
     return Levels(torch.tensor(betas, dtype=torch.float64), torch.tensor(log_steps, dtype=torch.float64), std, leapfrog)
 
 
-def _start(
-    energy: Energy,
-    points: int,
-    width: int,
-    std: float,
-    chains: int,
-    generator: torch.Generator | None,
-    dtype: torch.dtype,
+def _settled(
+    target: Energy, x: Tensor, log_step: Tensor, leapfrog: int, generator: torch.Generator | None, moves: int
 ) -> tuple[Tensor, Tensor]:
+    """The chains after some moves, and a step that suits them."""
+    for move in range(moves):
+        x, _, accept = transition(target, x, log_step.exp(), leapfrog, generator)
+        log_step = adapt(log_step, accept.mean(), move)
+    return x, log_step
+
+
+def _start(energy: Energy, like: Batch, std: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """Draws of the Gaussian (C, n, d), and log Z_0 (C,) float64."""
+    like.grid("annealed")
     if "translation" not in energy.symmetries:
         raise ValueError(
             f"annealed: {type(energy).__name__} changes under translations, and the Gaussian at the start is one of "
             "centred sets; declare the symmetry if it is there."
         )
-    like = Batch(torch.zeros(chains, points, width, dtype=dtype))
     base = MeanFreeGaussian(std)
-    x = base.sample(like, generator)
     constant = 0.5 * base.dims(like).double() * math.log(2 * math.pi * std**2)
-    return x, constant
+    return base.sample(like, generator), constant
 
 
 def _slope(energy: Energy, x: Tensor, std: float) -> Tensor:

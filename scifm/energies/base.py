@@ -14,6 +14,7 @@ An energy is written for padded sets, x (..., n, d) with a mask of the points th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from torch import Tensor
 from scifm.batch import Batch
 from scifm.blocks import blocks
 
-__all__ = ["Energy"]
+__all__ = ["Energy", "per_sample"]
 
 PAIRS = 1 << 22  # pairs of points looked at together, which bounds the memory
 
@@ -58,15 +59,7 @@ class Energy(ABC):
 
     def of(self, batch: Batch) -> Tensor:
         """U/T of each sample, (B,): dense events (n, d), or ragged rows (d,)."""
-        points = batch.points
-        value = points.x.new_zeros(len(batch))
-        for block in blocks(points):
-            x, mask = block.pad(points.x), None if block.full else block.mask
-            size = max(1, PAIRS // max(1, x.shape[1] ** 2))
-            masks = [None] * len(x) if mask is None else mask.split(size)
-            found = [self(part, m) for part, m in zip(x.split(size), masks, strict=False)]
-            value = value.index_copy(0, block.samples, torch.cat(found))
-        return value
+        return per_sample(self, batch)
 
     def dims(self, like: Batch) -> Tensor:
         """Degrees of freedom of each sample, (B,), in the dtype of x: (n − 1) d where translations change nothing."""
@@ -82,3 +75,16 @@ class Energy(ABC):
             )
         if mask is not None and (mask.shape != x.shape[:-1] or mask.dtype != torch.bool):
             raise ValueError(f"{name}: mask must be bool {tuple(x.shape[:-1])}, got {mask.dtype} {tuple(mask.shape)}.")
+
+
+def per_sample(function: Callable[[Tensor, Tensor | None], Tensor], batch: Batch) -> Tensor:
+    """`function(x (b, n, d), mask (b, n) or None) -> (b,)` for the samples of any batch, (B,); 0 for empty ones."""
+    points = batch.points
+    value = points.x.new_zeros(len(batch))
+    for block in blocks(points):
+        size = max(1, PAIRS // max(1, block.mask.shape[1] ** 2))
+        parts = block.pad(points.x).split(size)
+        masks = [None] * len(parts) if block.full else block.mask.split(size)
+        found = [function(part, mask) for part, mask in zip(parts, masks, strict=True)]
+        value = value.index_copy(0, block.samples, torch.cat(found))
+    return value

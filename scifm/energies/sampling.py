@@ -125,10 +125,9 @@ def sample(
     chains = start.shape[0]
     ladder = torch.logspace(0, math.log10(settings.hottest), settings.replicas, dtype=torch.float64).to(start)
     x = start.expand(settings.replicas, *start.shape)
-    log_step = torch.full((settings.replicas,), math.log(0.01 * float(start.abs().max())), dtype=start.dtype)
-    log_step = log_step.to(start.device)
-    kept, energies, accepted, exchanged, moved = [], [], [], [], torch.zeros(chains, dtype=torch.bool)
-    moved = moved.to(start.device)
+    log_step = start.new_full((settings.replicas,), math.log(0.01 * float(start.abs().max()) or 0.01))
+    kept, energies, accepted, exchanged = [], [], [], []
+    moved = torch.zeros(chains, dtype=torch.bool, device=start.device)
     for move in _progress(settings.burn_in + settings.saves * settings.thin):
         burning = move < settings.burn_in
         heat = settings.hottest ** (1 - 2 * move / settings.burn_in) if burning else 1.0

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from scifm.batch import Batch
-from scifm.blocks import blocks
-from scifm.energies.base import PAIRS, Energy
+from scifm.energies.base import Energy, per_sample
 from scifm.energies.diagnostics import mean
 
 __all__ = ["Virial", "virial"]
@@ -62,21 +60,11 @@ def virial(energy: Energy, batch: Batch, chains: int = 1) -> Virial:
             f"virial: expected samples in whole saves of {chains} chain(s), got {len(batch)} samples; leave chains out "
             "where the order is not known."
         )
+
+    def products(x: Tensor, mask: Tensor | None) -> Tensor:
+        return (x * energy.gradient(x, mask)).sum((-2, -1))
+
     dims = energy.dims(batch).double()
-    excess = mean((_products(energy, batch).double() - dims).reshape(-1, chains))
+    excess = mean((per_sample(products, batch).double() - dims).reshape(-1, chains))
     expected = float(dims.mean())
     return Virial(expected + excess.value, excess.stderr, expected)
-
-
-def _products(energy: Energy, batch: Batch) -> Tensor:
-    """x · ∇U/T of each sample, (B,)."""
-    points = batch.points
-    value = points.x.new_zeros(len(batch))
-    for block in blocks(points):
-        x = block.pad(points.x)
-        size = max(1, PAIRS // max(1, x.shape[1] ** 2))
-        masks = [None] * len(x) if block.full else block.mask.split(size)
-        parts = zip(x.split(size), masks, strict=False)
-        found = torch.cat([(part * energy.gradient(part, mask)).sum((-2, -1)) for part, mask in parts])
-        value = value.index_copy(0, block.samples, found)
-    return value

@@ -11,12 +11,13 @@ from scifm.geometry.inertia import principal_axes, signs, widths
 from scifm.geometry.internal import angles, bond_lengths, from_internal, log_det_internal, place, torsions, volumes
 from scifm.geometry.neighbours import nearest, nearest_graph, radius_graph, within
 from scifm.geometry.rotation import nearest_rotation, overlap, random_rotation
-from scifm.geometry.runs import by_sample, joined, runs
+from scifm.geometry.runs import alpha_carbons, by_sample, joined, runs
 from scifm.geometry.superposition import align, covariance, kabsch, rmsd
 
 __all__ = [
     "Box",
     "align",
+    "alpha_carbons",
     "angles",
     "bond_lengths",
     "by_sample",

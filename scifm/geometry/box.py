@@ -1,9 +1,9 @@
 """Periodic boxes: points on a torus R^d / Λ, with Λ the lattice {k A : k ∈ Z^d} of a cell A with vectors as rows.
 
-The distance on the torus is that of the nearest of all images, min over k of ‖v − k A‖.  For a right-angled cell that is
-rounding, v − L round(v / L).  For a skewed one rounding of fractional coordinates v A⁻¹ is wrong, and so is the usual
-search of the 27 cells around it where the skew is large.  Here it is exact.  In up to three dimensions every lattice has
-an obtuse superbase, vectors b_0 … b_d that generate it with
+The distance on the torus is that of the nearest of all images, min over k of ‖v − k A‖.  For a right-angled cell that
+is rounding, v − L round(v / L).  For a skewed one rounding of fractional coordinates v A⁻¹ is wrong, and so is the
+usual search of the 27 cells around it where the skew is large.  Here it is exact.  In up to three dimensions every
+lattice has an obtuse superbase, vectors b_0 … b_d that generate it with
 
     Σ_i b_i = 0,     b_i · b_j ≤ 0  for i ≠ j,
 
@@ -14,7 +14,8 @@ Grant and Clarkson 2014): one product with 7 vectors and their opposites per ste
 
 On a torus the mean of positions is not defined, since it changes when a point is wrapped.  The circular mean is: per
 axis, the angle of Σ_i w_i exp(2πi f_i) with f fractional (Bai and Breen 2008).  It moves with the points and does not
-see how they are wrapped.  Distances, radii and graphs take a `Box`; a straight path between two points does not know it.
+see how they are wrapped.  Distances, radii and graphs take a `Box`; a straight path between two points does not know
+it.
 """
 
 from __future__ import annotations
@@ -231,8 +232,10 @@ def _shorter(cells: np.ndarray) -> np.ndarray:
 
 
 def _sums(base: np.ndarray) -> np.ndarray:
-    """(*batch, 2^d − 1, d): sums of some of an obtuse superbase, of which the base is given; the other sums are minus these."""
+    """(*batch, 2^d − 1, d): sums of some of an obtuse superbase, whose base is given; all others are minus these."""
     d = base.shape[-1]
     superbase = np.concatenate([-base.sum(-2, keepdims=True), base], -2)
-    some = np.array([[(k >> i) & 1 for i in range(d + 1)] for k in range(1, 2**d)], float)  # not the last: it or the rest
+    some = np.array(
+        [[(k >> i) & 1 for i in range(d + 1)] for k in range(1, 2**d)], float
+    )  # not the last: it or the rest
     return some @ superbase

@@ -41,7 +41,11 @@ def principal_axes(x: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Te
     """
     values, axes = torch.linalg.eigh(_moments("principal_axes", x, weights))
     axes, values = axes.flip(-1), values.flip(-1)
-    axes = torch.cat([axes[..., :-1], axes[..., -1:] * torch.linalg.det(axes).sign()[..., None, None]], -1)
+    if x.shape[-1] == 3:
+        last = torch.linalg.cross(axes[..., 0], axes[..., 1])[..., None]
+    else:
+        last = axes[..., -1:] * torch.linalg.det(axes).sign()[..., None, None]
+    axes = torch.cat([axes[..., :-1], last], -1)
     return axes.to(x.dtype), values.clamp(min=0).sqrt().to(x.dtype)
 
 

@@ -7,22 +7,22 @@ with b_1 = x_2 − x_1, b_2 = x_3 − x_2, b_3 = x_4 − x_3 and
     θ = atan2(|b_1 × b_2|, −b_1 · b_2)
     φ = atan2(|b_2| b_1 · (b_2 × b_3), (b_1 × b_2) · (b_2 × b_3)).
 
-The sign of φ is IUPAC's (1970): looking from x_2 to x_3, positive where the far bond is clockwise of the near one; cis is
-0, trans is π.  It changes under reflection and under no rotation.  Both forms keep their digits at all angles, unlike
-arc cosines.  Where points coincide or lie on a line the torsion is not defined and a straight angle has a kink: values
-there are 0 (for θ: 0 or π) and gradients are zero instead of NaN.  Near a line the gradient of a torsion is large, of the
-order of 1 / (r sin θ), as it must be.
+The sign of φ is IUPAC's (1970): looking from x_2 to x_3, positive where the far bond is clockwise of the near one; cis
+is 0, trans is π.  It changes under reflection and under no rotation.  Both forms keep their digits at all angles,
+unlike arc cosines.  Where points coincide or lie on a line the torsion is not defined and a straight angle has a kink:
+values there are 0 (for θ: 0 or π) and gradients are zero instead of NaN.  Near a line the gradient of a torsion is
+large, of the order of 1 / (r sin θ), as it must be.
 
 Back: x_4 from x_1, x_2, x_3 and (r, θ, φ) of the new bond is the natural extension reference frame of Parsons et al.
-(2005).  `from_internal` places a chain in its own frame: x_1 at the origin, x_2 on the first axis, x_3 in the plane of the
-first two, on the positive side.  Of the 3n − 6 coordinates left free there (n ≥ 3),
+(2005).  `from_internal` places a chain in its own frame: x_1 at the origin, x_2 on the first axis, x_3 in the plane of
+the first two, on the positive side.  Of the 3n − 6 coordinates left free there (n ≥ 3),
 
     log |det ∂x / ∂(r, θ, φ)| = log r_2 + Σ_{i ≥ 3} (2 log r_i + log sin θ_{i−1}),
 
 with r_i the bond from x_i to x_(i+1): plane polar coordinates for the third point, spherical ones for all others.
 
-A tuple of points is a column of `index` (k, m), row numbers of x: the form of `edge_index`.  `index=None` takes all runs
-of consecutive points, which is a chain; `scifm.geometry.runs` gives those of a batch with gaps.
+A tuple of points is a column of `index` (k, m), row numbers of x: the form of `edge_index`.  `index=None` takes all
+runs of consecutive points, which is a chain; `scifm.geometry.runs` gives those of a batch with gaps.
 """
 
 from __future__ import annotations

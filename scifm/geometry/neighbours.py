@@ -1,13 +1,13 @@
 """Neighbours of points without compiled extensions: the k nearest, and all within a radius.
 
 Two forms.  Padded: (..., n, K) numbers of the neighbours of each point beside a mask, for networks that gather.  Edges:
-(2, E) row numbers of a batch, [neighbour, centre] as in PyG's `source_to_target`, for networks that scatter; no point is
-its own neighbour, and edges are sorted by centre, then by neighbour.
+(2, E) row numbers of a batch, [neighbour, centre] as in PyG's `source_to_target`, for networks that scatter; no point
+is its own neighbour, and edges are sorted by centre, then by neighbour.
 
-Up to a few hundred points all pairs are the fastest there is; they are taken a slab of centres at a time, so memory stays
-bounded.  Larger sets on a CPU go through scipy's k-d tree (float64), which knows right-angled boxes; skewed boxes and
-other devices stay with slabs.  Ties are broken by the lower number.  Rounding may decide otherwise for a distance that
-*is* the radius, or for equal distances that differ in their last digit.
+Up to a few hundred points all pairs are the fastest there is; they are taken a slab of centres at a time, so memory
+stays bounded.  Larger sets on a CPU go through scipy's k-d tree (float64), which knows right-angled boxes; skewed boxes
+and other devices stay with slabs.  Ties are broken by the lower number.  Rounding may decide otherwise for a distance
+that *is* the radius, or for equal distances that differ in their last digit.
 
 In a periodic box each neighbour counts once, as its nearest image.  A radius up to half the shortest lattice vector has
 no second image in reach; a larger one is refused, since edges would be lost.
@@ -121,7 +121,7 @@ def nearest_graph(batch: Batch, k: int, box: Box | None = None) -> Tensor:
     _positive("nearest_graph", k=k)
 
     def closest(square: Tensor) -> Tensor:
-        last = square.topk(min(k, square.shape[-1]), largest=False).values[..., -1:]  # several times faster than sorting
+        last = square.topk(min(k, square.shape[-1]), largest=False).values[..., -1:]  # faster than sorting
         nearer, level = square < last, square == last
         chosen = nearer | (level & (level.cumsum(-1) <= k - nearer.sum(-1, keepdim=True)))
         return chosen & square.isfinite()
@@ -190,13 +190,13 @@ def _slabs(
 
 
 def _tree(x: np.ndarray, size: np.ndarray | None):
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     if size is None:
-        return cKDTree(x), x
+        return KDTree(x), x
     x = np.mod(x, size)
     x = np.where(x >= size, 0.0, x)  # the remainder of −1e-17 rounds to the size
-    return cKDTree(x, boxsize=size), x
+    return KDTree(x, boxsize=size), x
 
 
 def _tree_within(x: np.ndarray, radius: float, size: np.ndarray | None) -> np.ndarray:
@@ -207,7 +207,7 @@ def _tree_within(x: np.ndarray, radius: float, size: np.ndarray | None) -> np.nd
 def _tree_nearest(x: np.ndarray, k: int, size: np.ndarray | None) -> np.ndarray:
     """All within the distance of the k-th, then the k first of these by distance and number: ties as elsewhere."""
     tree, x = _tree(x, size)
-    reach = tree.query(x, min(k + 1, len(x)))[0].max(1)
+    reach = tree.query(x, [min(k + 1, len(x))])[0][:, 0]  # type: ignore[arg-type]  # a list asks for the k-th alone
     near = tree.query_ball_point(x, reach * (1 + 1e-9) + 1e-300)
     centre = np.repeat(np.arange(len(x)), [len(others) for others in near])
     other = np.concatenate([np.asarray(others, np.int64) for others in near])

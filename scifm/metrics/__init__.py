@@ -1,6 +1,6 @@
 """How far samples are from data, and how far a flow carries its points: numbers that no training saw."""
 
-from scifm.metrics.backbone import Ramachandran, ramachandran
+from scifm.metrics.backbone import Ramachandran, backbone_of, ramachandran
 from scifm.metrics.chains import PowerLaw, clashes, neighbour_distances, radius_of_gyration, size_scaling
 from scifm.metrics.clouds import CloudScores, chamfer, cloud_scores, emd
 from scifm.metrics.distributions import (
@@ -35,6 +35,7 @@ __all__ = [
     "Reweighted",
     "Validity",
     "Weights",
+    "backbone_of",
     "bond_angles",
     "bonds_recovered",
     "bootstrap",

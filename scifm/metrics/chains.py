@@ -4,8 +4,8 @@
 
 Of a straight chain with spacing a, Rg² = a² (n² − 1)/12, so ν → 1; of an ideal chain ν = ½ (Flory 1953); of a ball of
 constant density ν = ⅓, and globular proteins lie between ⅓ and 0.4 if they are single domains.  Two Cα that follow each
-other are 3.80 Å apart where the peptide bond is trans, and about 2.95 Å where it is cis; others are hardly ever nearer than 3.6 Å.
-Which rows follow each other is told by `scifm.geometry.runs`: no number here reaches across a gap.
+other are 3.80 Å apart where the peptide bond is trans, and about 2.95 Å where it is cis; others are hardly ever nearer
+than 3.6 Å.  Which rows follow each other is told by `scifm.geometry.runs`: no number here reaches across a gap.
 
 All take a `Batch`: ragged sets, or dense events (n, d); arrays are `Batch(x)`.
 """
@@ -64,9 +64,7 @@ class PowerLaw:
     exponent_stderr: float
 
     def __str__(self) -> str:
-        return (
-            f"{self.prefactor:.3g}(±{self.prefactor_stderr:.1g}) n^{self.exponent:.3f}(±{self.exponent_stderr:.1g})"
-        )
+        return f"{self.prefactor:.3g}(±{self.prefactor_stderr:.1g}) n^{self.exponent:.3f}(±{self.exponent_stderr:.1g})"
 
 
 def size_scaling(counts: Tensor, size: Tensor) -> PowerLaw:

@@ -8,9 +8,9 @@ With F, G the empirical distribution functions of x and y:
     Kuiper = max (F − G) + max (G − F)        its form on a circle, where the origin must not matter
     JS = ½ KL(p, m) + ½ KL(q, m), m = ½ (p + q)   Jensen and Shannon, nats in [0, log 2], on stated bins
 
-W1 says how far, the others whether.  Samples of one law have distances too: W1 falls as (1/m + 1/n)^½.  So `compare` gives
-the distance of two halves of the data beside it, scaled to the sizes at hand, and a standard error by resampling whole
-samples: the numbers of one structure depend on each other, structures do not.
+W1 says how far, the others whether.  Samples of one law have distances too: W1 falls as (1/m + 1/n)^½.  So `compare`
+gives the distance of two halves of the data beside it, scaled to the sizes at hand, and a standard error by resampling
+whole samples: the numbers of one structure depend on each other, structures do not.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def kolmogorov_smirnov(x: Tensor, y: Tensor, period: float | None = None) -> flo
 def jensen_shannon(x: Tensor, y: Tensor, bins: Tensor) -> float:
     """Jensen–Shannon divergence of the histograms on given bins, nats: 0 for equal ones, log 2 for disjoint ones.
 
-    What lies outside the bins counts as one bin more on either side. The value grows with the number of bins that hold few
-    numbers: state the bins.
+    What lies outside the bins counts as one bin more on either side. The value grows with the number of bins that hold
+    few numbers: state the bins.
 
     Args:
         bins: (k + 1,) edges, increasing.
@@ -143,7 +143,8 @@ def compare(
         (True, True)
     """
     x, y = [v.detach().reshape(-1).cpu().double() for v in x], [v.detach().reshape(-1).cpu().double() for v in y]
-    all_x, all_y = _numbers("compare", *(torch.cat([*v, torch.zeros(0, dtype=torch.float64)]) for v in (x, y)))
+    nothing = torch.zeros(0, dtype=torch.float64)
+    all_x, all_y = _numbers("compare", torch.cat([*x, nothing]), torch.cat([*y, nothing]))
 
     def distance(some_x: list[Tensor], some_y: list[Tensor]) -> float:
         a, b = torch.cat(some_x), torch.cat(some_y)
@@ -178,8 +179,8 @@ def bootstrap(
 
     Example:
         >>> values = list(torch.randn(400, generator=torch.Generator().manual_seed(0)))
-        >>> error = bootstrap(lambda v: float(torch.stack(v).mean()), values, generator=torch.Generator().manual_seed(1))
-        >>> 0.03 < error < 0.07
+        >>> g = torch.Generator().manual_seed(1)
+        >>> 0.03 < bootstrap(lambda v: float(torch.stack(v).mean()), values, generator=g) < 0.07
         True
     """
     if draws < 2 or any(len(s) < 2 for s in sets):
@@ -205,8 +206,9 @@ def _numbers(who: str, x: Tensor, y: Tensor, period: float | None = None) -> tup
     x, y = x.detach().reshape(-1).cpu().double(), y.detach().reshape(-1).cpu().double()
     if not len(x) or not len(y) or not (x.isfinite().all() and y.isfinite().all()):
         raise ValueError(
-            f"{who}: expected two sets of finite numbers, got {len(x)} and {len(y)} with "
-            f"{int((~x.isfinite()).sum())} and {int((~y.isfinite()).sum())} NaN or infinite; leave out what is undefined."
+            f"{who}: expected two sets of finite numbers, got {len(x)} and {len(y)}, of which "
+            f"{int((~x.isfinite()).sum())} and {int((~y.isfinite()).sum())} are NaN or infinite; leave out what is "
+            "undefined."
         )
     if period is None:
         return x, y

@@ -2,14 +2,15 @@
 
     χ_i = b_1 · (b_2 × b_3) / |b_1||b_2||b_3|,   b_k = x_(i+k) − x_(i+k−1)
 
-is odd under reflection, so its mean over a set of chains without a preferred hand is zero.  It lies in [−1, 1], positive
-for right-handed turns.  A velocity that is equivariant under reflections, with a prior that is symmetric under them,
-generates each mirror image as often as the other: the fraction of right-handed helices is then ½; that of natural
+is odd under reflection, so its mean over a set of chains without a preferred hand is zero.  It lies in [−1, 1],
+positive for right-handed turns.  A velocity that is equivariant under reflections, with a prior that is symmetric under
+them, generates each mirror image as often as the other: the fraction of right-handed helices is then ½; that of natural
 proteins, by the bounds below, is 0.98 (the rest are turns of other kinds).
 
-Four consecutive Cα belong to a helix where the torsion is near ±50° and both angles near 91°: an α-helix of 1.5 Å rise and
-100° per residue with radius 2.3 Å has torsion 50°, angle 91°, and 5.0 Å from the first to the fourth (Pauling,
-Corey and Branson 1951).  3₁₀ helices (torsion near 70° to 75°) are inside the bounds used here; β-strands (near −170°) are not.
+Four consecutive Cα belong to a helix where the torsion is near ±50° and both angles near 91°: an α-helix of 1.5 Å rise
+and 100° per residue with radius 2.3 Å has torsion 50°, angle 91°, and 5.0 Å from the first to the fourth (Pauling,
+Corey and Branson 1951).  3₁₀ helices (torsion near 70° to 75°) are inside the bounds used here; β-strands (near −170°)
+are not.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """One table of how generated structures compare with data: every row is a number that a chemist would look at first.
 
-Chains (rows that follow each other, see `scifm.geometry.runs`): neighbour distances, angles of three, torsions of four in
-a row, handedness.  Bond graphs (`edge_index`): lengths of the bonds, and angles between two bonds at an atom.  All sets:
-pair distances and radius of gyration.  Each row is a `Comparison`: the distance from the data, its error, and what two
-sets of data would differ by.
+Chains (residues that follow each other, see `scifm.geometry.runs`): neighbour distances, angles of three, torsions of
+four in a row, handedness.  Bond graphs (`edge_index`): lengths of the bonds, and angles between two bonds at an atom.
+All sets: pair distances and radius of gyration.  Each row is a `Comparison`: the distance from the data, its error, and
+what two sets of data would differ by.
 """
 
 from __future__ import annotations

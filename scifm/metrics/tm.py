@@ -3,13 +3,14 @@
     TM = max over rigid motions of (1/L) Σ_i 1 / (1 + (d_i / d_0)²),     d_0 = 1.24 (L − 15)^⅓ − 1.8 Å, at least 0.5 Å
 
 It lies in (0, 1], 1 for the same structure.  Unlike RMSD it does not care how far the far parts are, and d_0 makes it
-independent of the length: random pairs of proteins score 0.17, the same fold above 0.5.  d_0 is in Ångström, so x must be.
+independent of the length: random pairs of proteins score 0.17, the same fold above 0.5.  d_0 is in Ångström, so x must
+be.
 
-The maximum over motions is searched as theirs is, from superpositions of fragments, but climbs otherwise.  Each term is a
-convex function of d², so it lies above its tangent, and the weighted superposition with w_i = 1 / (1 + (d_i/d_0)²)², minus
-its slope, never lowers the score: Kabsch and reweighting in turns, without cutoffs.  Fragments of L, L/2, L/4 … ≥ 4 residues
-at steps of half their length are the starts; all climb a little, the best few to the top.  What is found is a lower
-bound of the maximum.
+The maximum over motions is searched as theirs is, from superpositions of fragments, but climbs otherwise.  Each term is
+a convex function of d², so it lies above its tangent, and the weighted superposition with w_i = 1 / (1 + (d_i/d_0)²)²,
+minus its slope, never lowers the score: Kabsch and reweighting in turns, without cutoffs.  Fragments of L, L/2, L/4 … ≥
+4 residues at steps of half their length are the starts; all climb a little, the best few to the top.  What is found is
+a lower bound of the maximum.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def tm_score(x: Tensor, y: Tensor, mask: Tensor | None = None, length: Tensor | 
         1.0
     """
     if x.ndim < 2 or x.shape[-2:] != y.shape[-2:] or x.shape[-1] != 3:
-        raise ValueError(f"tm_score: expected structures (..., n, 3) of equal n, got {tuple(x.shape)}, {tuple(y.shape)}.")
+        raise ValueError(
+            f"tm_score: expected structures (..., n, 3) of equal n, got {tuple(x.shape)}, {tuple(y.shape)}."
+        )
     x, y = torch.broadcast_tensors(x.double(), y.double())
     there = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device) if mask is None else mask.expand(x.shape[:-1])
     count = there.sum(-1)
@@ -74,20 +77,19 @@ def _fragments(there: Tensor) -> Tensor:
     """(F, ..., n) the fragments to start from, none where a shorter structure has no more."""
     rank, count = there.cumsum(-1) - 1, there.sum(-1, keepdim=True)
     size, fresh, found = count, torch.ones_like(count, dtype=torch.bool), []
+    least = torch.where(count < 4, 1, 4)
     while bool(fresh.any()):
         step = (size // 2).clamp(min=1)
         for k in range(int(((count - size + step - 1) // step).max()) + 1):
             start = torch.minimum(k * step, count - size)
             more = fresh & ((k == 0) | ((k - 1) * step < count - size))
             found.append(there & more & (rank >= start) & (rank < start + size))
-        fresh = fresh & (size > 4)
-        size = torch.where(fresh, (size // 2).clamp(min=4), size)
+        fresh = fresh & (size > least)
+        size = torch.where(fresh, torch.maximum(size // 2, least), size)
     return torch.stack(found)
 
 
-def _climb(
-    x: Tensor, y: Tensor, there: Tensor, scale: Tensor, weights: Tensor, rounds: int
-) -> tuple[Tensor, Tensor]:
+def _climb(x: Tensor, y: Tensor, there: Tensor, scale: Tensor, weights: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
     """The highest Σ_i 1/(1 + (d_i/d_0)²) met from each start, (F, ...), and the weights (F, ..., n) to go on with."""
     best = torch.where(weights.sum(-1) > 0, 0.0, -torch.inf).to(x)
     for _ in range(rounds):

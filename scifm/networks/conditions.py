@@ -67,10 +67,18 @@ class Conditions(nn.Module):
 
     def forward(self, t: Tensor, points: Batch) -> Tensor:
         """Features of every point, (N, width), at times t (B,)."""
+        return self.of_points(self.of_samples(t, points), points)
+
+    def of_samples(self, t: Tensor, points: Batch) -> Tensor:
+        """Features of time and context, (B, width)."""
         check_times("Conditions", t, len(points))
         sample = self.time(self.embed(t.to(points.x)))
         for name, linear in self.context.items():
             sample = sample + linear(self._numbers("context", name, points.context, points))
+        return sample
+
+    def of_points(self, sample: Tensor, points: Batch) -> Tensor:
+        """Features of samples (B, width) -> of their points, (N, width), with what the points are."""
         h = torch.vmap(points.spread, in_dims=1, out_dims=1)(sample).reshape(len(points.x), sample.shape[1])
         for name, linear in self.nodes.items():
             h = h + linear(self._numbers("nodes", name, points.nodes, points))

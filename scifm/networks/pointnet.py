@@ -37,6 +37,8 @@ class PointNet(nn.Module):
         torch.Size([5, 2])
     """
 
+    symmetries = frozenset({"permutation"})
+
     def __init__(self, dim: int, hidden: Sequence[int] = (64, 64, 64), time_width: int = 64):
         super().__init__()
         (self.dim,) = check_sizes("PointNet", "dim", (dim,))

@@ -48,6 +48,7 @@ class HarmonicChain(SpectralPoints):
     ):
         super().__init__(Harmonic(spring))
         self.chain, self.position, self.between = _checked("HarmonicChain", chain, position, between)
+        self.conditional = tuple(name for name in (chain, position) if name is not None)
 
     def modes(self, points: Batch) -> Modes:
         return _modes("HarmonicChain", points, self.chain, self.position, self.between)
@@ -80,6 +81,7 @@ class SpectralChain(SpectralPoints):
     ):
         super().__init__(law)
         self.chain, self.position, self.between = _checked("SpectralChain", chain, position, between)
+        self.conditional = tuple(name for name in (chain, position) if name is not None)
 
     def modes(self, points: Batch) -> Modes:
         return _modes("SpectralChain", points, self.chain, self.position, self.between)

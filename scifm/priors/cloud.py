@@ -36,7 +36,7 @@ class Ball(Prior):
 
     Example:
         >>> Ball(2.0, math.inf).log_prob(torch.zeros(1, 5, 3), Batch(torch.zeros(1, 5, 3)))  # −5 log(4π 2³/3)
-        tensor([-17.5590])
+        tensor([-17.5593])
     """
 
     symmetries = frozenset({"permutation", "rotation", "reflection"})
@@ -76,7 +76,7 @@ class Ball(Prior):
         d, s = coordinates("Ball", like), x.norm(dim=-1) / self.radius.to(x)
         constant = -_log_area(d) - d * self.radius.log().to(x)
         if math.isinf(self.power):
-            value = torch.where(s <= 1, math.log(d) + constant, -math.inf)
+            value = torch.where(s <= 1, math.log(d) + constant + 0 * s, -math.inf)
         else:
             value = math.log(self.power) - math.lgamma(d / self.power) + constant - s.pow(self.power)
         return like.total(value)

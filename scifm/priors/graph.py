@@ -16,7 +16,7 @@ from scifm.batch import Batch
 from scifm.priors.laplacians import bond_laplacians
 from scifm.priors.modes import Modes, laplacian_modes
 from scifm.priors.points import SpectralPoints
-from scifm.priors.variances import Harmonic, PowerLaw, VarianceLaw
+from scifm.priors.variances import Harmonic, PerMode, PowerLaw, VarianceLaw
 
 __all__ = ["HarmonicGraph", "SpectralGraph"]
 
@@ -35,6 +35,8 @@ class HarmonicGraph(SpectralPoints):
         >>> HarmonicGraph(2.0).log_prob(like.x, like)
         tensor([-0.9924])
     """
+
+    symmetries = SpectralPoints.symmetries | {"automorphism"}
 
     def __init__(self, spring: float = 1.0, stiffness: str | None = None, weak: float = 0.0):
         super().__init__(Harmonic(spring))
@@ -59,6 +61,8 @@ class SpectralGraph(SpectralPoints):
 
     def __init__(self, law: VarianceLaw = PowerLaw(), stiffness: str | None = None, weak: float = 0.0):
         super().__init__(law)
+        if not isinstance(law, PerMode):  # modes of one eigenvalue, which an exchange of twins mixes, have one variance
+            self.symmetries = self.symmetries | {"automorphism"}
         self.stiffness, self.weak = stiffness, _checked("SpectralGraph", weak)
 
     def modes(self, points: Batch) -> Modes:

@@ -58,7 +58,7 @@ def link_laplacians(
 
 
 def bond_laplacians(who: str, points: Batch, stiffness: str | None) -> list[Tensor]:
-    """Laplacians (b, n, n) of the graphs `edge_index`; a bond counts once, in whichever direction and however often given.
+    """Laplacians (b, n, n) of the graphs `edge_index`; a bond counts once, in whatever directions it is given.
 
     Raises:
         ValueError: without edges, without the named stiffness, or where that is not one positive number per bond.

@@ -109,9 +109,9 @@ def _modes(points: Batch, parts: list[ModeBlock]) -> Modes:
 
 def _path(block: Block, dtype: torch.dtype) -> ModeBlock:
     (b, n), device = block.mask.shape, block.mask.device
-    count, k = block.mask.sum(1, keepdim=True), torch.arange(n, device=device)
+    count, k = block.mask.sum(1, keepdim=True), torch.arange(n, dtype=torch.float64, device=device)
     free = (k > 0) & (k < count)
-    lam = torch.where(free, 4 * torch.sin(0.5 * torch.pi * k / count.double()).square(), 1.0)
+    lam = torch.where(free, 4 * torch.sin(0.5 * torch.pi * k / count).square(), 1.0)
     if block.full:
         return ModeBlock(block, dct_matrix(n, dtype, device).T, lam, free)
     vectors = torch.zeros(b, n, n, dtype=dtype, device=device)

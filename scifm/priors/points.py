@@ -130,7 +130,16 @@ class SpectralPoints(Prior, ABC):
                 "using the prior."
             )
         log = [self.law.log(self.theta.to(m.lam), At(m.lam, m.points, _number(m.free))) for m in modes]
-        return [torch.where(m.free, v, 0.0).exp() for m, v in zip(modes, log, strict=True)]
+        found = [torch.where(m.free, v, 0.0).exp() for m, v in zip(modes, log, strict=True)]
+        for S, m in zip(found, modes, strict=True):
+            if not bool(((S > 0) & S.isfinite()).all()):
+                bad = ~((S > 0) & S.isfinite()).all(1)
+                raise ValueError(
+                    f"{type(self).__name__}: {type(self.law).__name__} gives modes of sample "
+                    f"{int(m.block.samples[bad][0])} no positive variance. It was made for sets of other sizes, or "
+                    "with other numbers; PowerLaw() and Harmonic() hold everywhere."
+                )
+        return found
 
     def _scaled(self, x: Tensor, like: Batch, power: float) -> Tensor:
         """Covariance to the given power, applied to x; the centre goes."""

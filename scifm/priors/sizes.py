@@ -17,6 +17,7 @@ on integers); Stone 1974 (leaving one out); for log p(n) in the likelihood Hooge
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +28,6 @@ from scifm.batch import Batch
 __all__ = ["Sizes"]
 
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # h to choose from
-REACH = 12  # in units of h; the share of a kernel beyond is 6e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +36,10 @@ class Sizes:
 
     Args:
         probability: (most + 1,) float64, of 0, 1, ..., most points.
+        tail: ratio q in [0, 1) of the probabilities of n + 1 and n beyond: p(most + j) = p(most) q^j.
 
     Raises:
-        ValueError: unless they are probabilities.
+        ValueError: unless all sizes together have the probability 1.
 
     Example:
         >>> sizes = Sizes.fit(torch.tensor([3, 3, 5]), smoothing=0.0)
@@ -47,11 +48,15 @@ class Sizes:
     """
 
     probability: Tensor
+    tail: float = 0.0
 
     def __post_init__(self) -> None:
         p = self.probability
-        if p.ndim != 1 or not len(p) or not ((p >= 0) & p.isfinite()).all() or abs(float(p.sum()) - 1) > 1e-6:
-            raise ValueError("Sizes: probability must be one number per size from 0 on, not negative, with the sum 1.")
+        if p.ndim != 1 or not len(p) or not ((p >= 0) & p.isfinite()).all() or not 0 <= self.tail < 1:
+            raise ValueError("Sizes: expected one probability per size from 0 on, not negative, and a tail in [0, 1).")
+        whole = float(p.sum() + p[-1] * self.tail / (1 - self.tail))
+        if abs(whole - 1) > 1e-6:
+            raise ValueError(f"Sizes: the probabilities of all sizes must have the sum 1, got {whole:g}.")
 
     @staticmethod
     def fit(counts: Tensor, smoothing: float | None = None, least: int = 1) -> Sizes:
@@ -71,9 +76,9 @@ class Sizes:
         if smoothing is not None:
             if not 0 <= smoothing < float("inf"):
                 raise ValueError(f"Sizes.fit: smoothing must be zero or positive, got {smoothing}.")
-            return (
-                Sizes(seen / seen.sum()) if smoothing == 0 else Sizes(_smooth(seen, smoothing, least)[0] / seen.sum())
-            )
+            if smoothing == 0:
+                return Sizes(seen / seen.sum())
+            return Sizes(seen @ _kernel(len(seen), smoothing, least) / seen.sum(), math.exp(-1 / smoothing))
         if len(counts) < 2:
             raise ValueError("Sizes.fit: one sample does not say how sizes scatter; give smoothing=.")
         scores = {h: _left_out(seen, h, least) for h in WIDTHS}
@@ -84,13 +89,23 @@ class Sizes:
         """Draw sizes, (number,) int64."""
         device = self.probability.device if generator is None else generator.device
         u = torch.rand(number, generator=generator, dtype=torch.float64, device=device).to(self.probability.device)
-        return torch.searchsorted(self._edges(), u, right=True)
+        p = self.probability.double()
+        last = int(p.nonzero()[-1])
+        found = torch.searchsorted(p.cumsum(0)[:last].contiguous(), u, right=True)
+        if self.tail == 0:
+            return found
+        # What is left of u beyond the size before the last falls off geometrically.
+        rest = ((1 - u) / (1 - p[:last].sum())).clamp(torch.finfo(u.dtype).tiny, 1)
+        beyond = (rest.log() / math.log(self.tail)).floor().long()
+        return torch.where(found == last, last + beyond, found)
 
     def log_prob(self, counts: Tensor) -> Tensor:
         """log p(n) in nats, (B,) float64; −inf for sizes that cannot be."""
-        p = self.probability.to(counts.device)
-        inside = (counts >= 0) & (counts < len(p))
-        return torch.where(inside, p[counts.clamp(0, len(p) - 1).long()], 0.0).log()
+        p = self.probability.double().to(counts.device)
+        beyond = (counts - (len(p) - 1)).clamp(min=0).double()
+        log = p[counts.clamp(0, len(p) - 1).long()].log()
+        log = log + torch.where(beyond > 0, beyond * (math.log(self.tail) if self.tail else -math.inf), 0.0)
+        return torch.where(counts >= 0, log, -math.inf)
 
     def like(
         self,
@@ -104,22 +119,17 @@ class Sizes:
         index = torch.repeat_interleave(torch.arange(number, device=counts.device), counts)
         return Batch(torch.zeros(len(index), coordinates, dtype=dtype, device=index.device), index, number)
 
-    def _edges(self) -> Tensor:
-        """Upper ends on [0, 1] of all sizes but the last that can be, so that rounding never leads beyond it."""
-        last = int(self.probability.nonzero()[-1])
-        return self.probability.double().cumsum(0)[:last].contiguous()
 
-
-def _smooth(seen: Tensor, h: float, least: int) -> tuple[Tensor, Tensor]:
-    """Sum over observed sizes of their kernels, (most + 1,); and the kernel of each size at itself, (len(seen),)."""
-    n = torch.arange(len(seen) + int(REACH * h) + 1, dtype=torch.float64)
-    kernel = (-(n - torch.arange(len(seen), dtype=torch.float64)[:, None]).abs() / h).exp() * (n >= least)
-    kernel = kernel / kernel.sum(1, keepdim=True).clamp(min=1e-300)
-    return seen @ kernel, kernel[:, : len(seen)].diagonal()
+def _kernel(sizes: int, h: float, least: int) -> Tensor:
+    """Probability of n = 0..sizes − 1, column, under the kernel of each observed size m, row; (sizes, sizes)."""
+    n = torch.arange(sizes, dtype=torch.float64)
+    kernel = (-(n - n[:, None]).abs() / h).exp() * (n >= least)
+    beyond = kernel[:, -1] / math.expm1(1 / h)  # Σ_j e^(−j/h) of what the last column goes on with
+    return kernel / (kernel.sum(1) + beyond).clamp(min=1e-300)[:, None]
 
 
 def _left_out(seen: Tensor, h: float, least: int) -> float:
     """Log-likelihood of each count under the kernels of all others."""
-    total, own = _smooth(seen, h, least)
-    others = total[: len(seen)] - own
-    return float((seen * others.clamp(min=1e-300).log())[seen > 0].sum())
+    kernel = _kernel(len(seen), h, least)
+    others = (seen @ kernel - kernel.diagonal()).clamp(min=1e-300)
+    return float((seen * others.log())[seen > 0].sum())

@@ -5,7 +5,7 @@ numbers θ:
 
     Isotropic   σ² n^(2ν)                                     white noise whose size may grow with the number of points
     Harmonic    1 / aλ                                        springs on all links (Rouse)
-    Stiff       1 / (aλ + bλ²)                                springs, and a price on bending; b may be negative
+    Springs     1 / (c n^(−4ν) + a_1 λ + … + a_q λ^q)         springs to several neighbours, in a trap
     PowerLaw    A λ^−b                                        b = 1 is harmonic; real proteins have 1.27
     Cubic       exp of a cubic in log λ, each of its four numbers linear in log n
     PerMode     one number per mode, for sets of one size with one graph
@@ -22,6 +22,7 @@ slope.  References: Whittle 1953; McCullagh and Nelder 1989 (gamma models); Doi 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,7 +31,7 @@ from torch import Tensor
 
 from scifm.priors.whittle import most_likely
 
-__all__ = ["At", "Cubic", "Harmonic", "Isotropic", "PerMode", "PowerLaw", "Stiff", "VarianceLaw"]
+__all__ = ["At", "Cubic", "Harmonic", "Isotropic", "PerMode", "PowerLaw", "Springs", "VarianceLaw"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,33 +113,48 @@ class Harmonic:
 
 
 @dataclass(frozen=True)
-class Stiff:
-    """S = 1/(aλ + bλ²): a harmonic chain with b/2 |second difference|² on top.
+class Springs:
+    """1/S = c n^(−4ν) + a_1 λ + … + a_q λ^q: springs up to the q-th neighbour, in a trap wider for more points.
 
-    For a long chain this is the polymer with springs a + 4b between neighbours and −b between second neighbours.
+    The inverse covariance is a polynomial of the Laplacian, so a point knows the trap and those up to q links away.
+    a_1 is the spring of the links and a_2 the price of bending; a chain in this trap has a radius of gyration ~ n^ν.
 
     Args:
-        spring: a, positive.
-        bending: b, more than −a/4.
+        order: q, at least 1.
+        growth: ν, 1/3 for what is compact; None for no trap.
+        numbers: c (unless growth is None), a_1, ..., a_q, in model units to the power −2; None to be made from data.
     """
 
-    spring: float = 1.0
-    bending: float = 0.0
-    names = ("spring", "bending")
+    order: int = 2
+    growth: float | None = 1 / 3
+    numbers: Sequence[float] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*(() if self.growth is None else ("trap",)), *(f"spring_{j}" for j in range(1, self.order + 1)))
 
     def start(self) -> Tensor:
-        if not self.bending > -_positive("Stiff", "spring", self.spring) / 4:
-            raise ValueError(
-                f"Stiff: bending={self.bending} makes short waves of a chain unstable; it must be more than −spring/4."
-            )
-        return _numbers(self.spring, self.bending)
+        if self.order < 1 or (self.growth is not None and not 0 < self.growth < 1):
+            raise ValueError(f"Springs: order must be at least 1 and growth None or between 0 and 1, got {self}.")
+        if self.numbers is None:
+            return torch.full((len(self.names),), torch.nan, dtype=torch.float64)
+        if len(self.numbers) != len(self.names) or not all(math.isfinite(v) for v in self.numbers):
+            raise ValueError(f"Springs: numbers must be {', '.join(self.names)}, got {list(self.numbers)}.")
+        return _numbers(*self.numbers)
 
     def log(self, theta: Tensor, at: At) -> Tensor:
-        return -(at.lam * (theta[0] + theta[1] * at.lam)).log()
+        precision = torch.zeros_like(at.lam)
+        for a in theta.flip(0)[: self.order]:
+            precision = (precision + a) * at.lam
+        if self.growth is not None:
+            precision = precision + theta[0] * at.points.pow(-4 * self.growth)
+        return -precision.log()
 
     def fit(self, at: At, power: Tensor) -> Tensor:
-        start = torch.stack([1 / (power * at.lam).mean(), power.new_zeros(())])
-        return most_likely("Stiff", lambda v: self.log(v, at), start, power)
+        spring = 1 / (power * at.lam).mean()
+        trap = [] if self.growth is None else [1e-3 * spring]
+        start = torch.stack([*trap, spring, *[0 * spring] * (self.order - 1)])
+        return most_likely("Springs", lambda v: self.log(v, at), start, power)
 
 
 @dataclass(frozen=True)

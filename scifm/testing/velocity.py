@@ -15,9 +15,7 @@ from scifm.testing.laws import fresh, rounding, same_form, say
 __all__ = ["check_velocity"]
 
 
-def check_velocity(
-    velocity: nn.Module, batch: Batch, symmetries: Collection[str] | None = None, seed: int = 0
-) -> None:
+def check_velocity(velocity: nn.Module, batch: Batch, symmetries: Collection[str] | None = None, seed: int = 0) -> None:
     """Whether a velocity network has the right form, treats samples alone, is deterministic, and is equivariant.
 
     Args:

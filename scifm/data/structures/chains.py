@@ -68,10 +68,11 @@ def chains_of(
     """
     notes: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
-    found = _named(_complete(residues_of(atoms, notes, dropped), sites, dropped))
+    found = _named(residues_of(atoms, notes, dropped))
+    _check_identity(found)
+    found = _complete(found, sites, dropped)
     same = found.chain[1:] == found.chain[:-1]
     check_scale(found.xyz[:, 1], same)
-    _check_identity(found)
     bonded = same & _bonds(found)
     found, bonded = _without_ligands(found, bonded, dropped)
     same = found.chain[1:] == found.chain[:-1]
@@ -226,6 +227,7 @@ def check_scale(ca: np.ndarray, same: np.ndarray) -> None:
 
 def _check_identity(found: Residues) -> None:
     """Refuse chains in which a residue is there twice, or that run from their end to their beginning."""
+    found = found.select(np.flatnonzero((found.row >= 0).any(1)))  # hydrogens at the end of a file hurt nobody
     codes = [np.unique(c, return_inverse=True)[1] for c in (found.chain, found.insertion)]
     keys = np.stack([codes[0], found.number, codes[1]], 1)
     _, first, counts = np.unique(keys, axis=0, return_index=True, return_counts=True)

@@ -129,25 +129,27 @@ def _tag(key: str) -> str:
 
 
 def _wrapped(text: str, width: int = 68) -> list[str]:
-    plain = words(text).encode("ascii", "replace").decode("ascii")
+    plain = words(text).replace("Å", "Angstrom").encode("ascii", "replace").decode("ascii")
     return [plain[i : i + width] for i in range(0, len(plain), width)]
 
 
 def _check_pdb(batch: Batch) -> None:
     points = batch.points
+    if not len(points.x):
+        return
     counts, x = points.counts, points.x
     cure = "; PDB's columns cannot hold it: write .cif, which has no such limit."
     if len(batch) > 9999:
         raise ValueError(f"write_pdb: {len(batch)} samples are more than 9999 models{cure}")
-    if x.numel() and not (-999.9995 < float(x.min()) and float(x.max()) < 9999.9995):
+    if not (-999.9995 < float(x.min()) and float(x.max()) < 9999.9995):
         raise ValueError(f"write_pdb: coordinates run from {float(x.min()):.1f} to {float(x.max()):.1f} Å{cure}")
-    chains = int(points.nodes["chain"].max()) + 1 if "chain" in points.nodes and x.numel() else 1
+    chains = int(points.nodes["chain"].max()) + 1 if "chain" in points.nodes else 1
     if chains > len(_CHAINS):
         raise ValueError(f"write_pdb: {chains} chains in a sample are more than {len(_CHAINS)}{cure}")
-    if counts.numel() and int(counts.max()) + chains > 99_999:  # each chain ends in a record with a number of its own
+    if int(counts.max()) + chains > 99_999:  # each chain ends in a record with a number of its own
         raise ValueError(f"write_pdb: {int(counts.max())} atoms in a sample are more than 99,999{cure}")
     position = points.nodes.get("position")
-    highest = int(position.max()) + 1 if position is not None and x.numel() else int(counts.max())
-    lowest = int(position.min()) + 1 if position is not None and x.numel() else 1
+    highest = int(position.max()) + 1 if position is not None else int(counts.max())
+    lowest = int(position.min()) + 1 if position is not None else 1
     if highest > 9999 or lowest < -999:
         raise ValueError(f"write_pdb: residue numbers run from {lowest} to {highest}{cure}")

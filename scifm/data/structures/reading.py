@@ -100,9 +100,12 @@ def structure_files(source: Path | str | Sequence[Path | str]) -> tuple[list[Pat
         ValueError: for a folder that is empty, or without structures.
     """
     if not isinstance(source, str | Path):
-        files = [Path(f) for f in source]
+        files = [Path(f).expanduser() for f in source]
         if not files:
             raise ValueError("structures.read: expected at least one file, got an empty list.")
+        missing = [f for f in files if not f.is_file()]
+        if missing:
+            raise FileNotFoundError(f"There is no file {missing[0]}; {len(missing)} of {len(files)} are missing.")
         return files, {}
     path = Path(source).expanduser()
     if not path.exists():

@@ -1,0 +1,56 @@
+"""A network that sees data coordinates in a flow that learns in its prior's metric.
+
+In the metric "prior" a flow moves z = C^-½ (x − m), and its loss weighs small scales as much as large ones.  But
+geometry lies in x: bond lengths, contacts and clashes are distances of points in space, not of whitened ones.  So the
+network is given x = m + C^½ z, and what it answers, a velocity in space, is whitened:
+
+    v(t, z) = C^-½ w(t, m + C^½ z).
+
+Nothing else changes: flow, loss and likelihood see v.  Traces go in reverse mode.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from scifm.batch import Batch
+from scifm.couplings.legal import symmetries_of
+from scifm.priors.base import Prior
+
+__all__ = ["Unwhitened"]
+
+
+class Unwhitened(nn.Module):
+    """A velocity in data coordinates as a velocity in whitened ones.
+
+    Args:
+        velocity: network on x, in model units, whose answers are velocities of x.
+        prior: that of the flow, fitted; its whitening must be affine.
+
+    Raises:
+        ValueError: for a prior that does not whiten.
+
+    Example:
+        >>> from scifm import networks, priors
+        >>> x, velocity = torch.randn(2, 5, 3), Unwhitened(networks.EGNN(3, 8), priors.HarmonicChain())
+        >>> velocity(torch.rand(2), x - x.mean(1, keepdim=True), Batch(x)).shape
+        torch.Size([2, 5, 3])
+    """
+
+    def __init__(self, velocity: nn.Module, prior: Prior):
+        super().__init__()
+        if not prior.whitens:
+            who = type(prior).__name__
+            raise ValueError(f"Unwhitened: {who} does not whiten, so a flow cannot learn in its metric.")
+        self.velocity, self.prior = velocity, prior
+        self.symmetries = symmetries_of(velocity) & symmetries_of(prior)
+
+    def forward(self, t: Tensor, x: Tensor, batch: Batch) -> Tensor:
+        coloured = self.prior.colour(x, batch)
+        velocity = self.prior.project(self.velocity(t, coloured, batch.replace(coloured)), batch)
+        return self.prior.whiten(velocity, batch) - batch.keep((self, x.dtype), lambda: self._rest(x, batch))
+
+    def _rest(self, x: Tensor, batch: Batch) -> Tensor:
+        """Whitening of a velocity of zero: its affine part, which a difference of points does not have."""
+        return self.prior.whiten(torch.zeros(x.shape, dtype=x.dtype, device=x.device), batch)
