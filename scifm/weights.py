@@ -105,8 +105,8 @@ class Weights:
         there = self.log > -math.inf  # a sample of weight zero says nothing of a state
         if not ((a > 0) & there).any() or not ((b > 0) & there).any():
             raise ValueError(
-                f"Weights.free_energy_difference: {int(a[there].sum())} samples are in a and {int(b[there].sum())} in b, "
-                "without those of weight zero; each state needs some, take more samples or wider states."
+                f"Weights.free_energy_difference: {int(a[there].sum())} samples are in a and {int(b[there].sum())} in "
+                "b, without those of weight zero; each state needs some, take more samples or wider states."
             )
         log_a, log_b = ((self.log + v.log()).logsumexp(0) for v in (a, b))
         # Of log P(b)/P(a): each sample's pull on the two relative means, which are correlated.
