@@ -223,6 +223,13 @@ def test_globules_have_the_size_that_was_asked_for(link, radius, exponent):
         assert x.diff(dim=1).square().sum(2).mean().sqrt() == pytest.approx(link, rel=0.01)
 
 
+def test_a_globule_in_the_plane_does_not_remember_one_in_space():
+    prior, space = GlobularChain(), Batch(torch.zeros(2, 10, 3))
+    plane = space.replace(torch.zeros(2, 10, 2))
+    prior.log_prob(space.x, space)
+    assert torch.equal(prior.log_prob(plane.x, plane), prior.log_prob(plane.x, Batch(plane.x)))
+
+
 def test_a_globule_too_large_for_its_chain_is_the_ideal_chain():
     like = sets()
     x = HarmonicChain(3 / 4.0).sample(like, generator())

@@ -16,6 +16,7 @@ have the symmetry too; then the flow is the one that learns from data turned at 
 
 from __future__ import annotations
 
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -76,10 +77,19 @@ def check_legal(coupling: Any, prior: Prior, velocity: nn.Module) -> None:
 
 
 def _equal(a: Prior, b: Prior) -> bool:
-    """Whether two priors are the same, or copies with the same numbers."""
+    """Whether two priors are the same, or copies with the same numbers and settings."""
     if a is b or type(a) is not type(b):
         return a is b
     ours, theirs = a.state_dict(), b.state_dict()
-    return ours.keys() == theirs.keys() and all(
-        torch.equal(v.cpu().nan_to_num(), theirs[k].cpu().nan_to_num()) for k, v in ours.items()
+    return (
+        ours.keys() == theirs.keys()
+        and [_settings(m) for m in a.modules()] == [_settings(m) for m in b.modules()]
+        and all(torch.equal(v.cpu().nan_to_num(), theirs[k].cpu().nan_to_num()) for k, v in ours.items())
     )
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """What makes a prior beside its numbers: the law that they belong to, names, exponents."""
+    plain = {k: v for k, v in vars(module).items() if k != "training" and not k.startswith("_")}
+    found = {k: v for k, v in plain.items() if v is None or isinstance(v, bool | int | float | str | tuple | frozenset)}
+    return {"type": type(module), **found} | {k: repr(v) for k, v in plain.items() if is_dataclass(v)}
