@@ -215,3 +215,19 @@ def test_what_a_flow_draws_is_written_whatever_it_is(tmp_path):
         writer(tmp_path / name, collapsed)
     assert len(ase.io.read(tmp_path / "z.xyz", ":")) == len(to_ase(collapsed)) == 4
     assert isinstance(to_ase(collapsed)[0], Atoms)
+
+
+def test_samples_of_a_data_set_go_to_its_formats(tmp_path):
+    from scifm.data import load_dataset
+    from scifm.samples import write_samples
+
+    clouds = load_dataset("clouds").clouds(n=10, points=(4, 6))
+    write_samples(clouds.test, clouds, tmp_path / "c.ply", {"seed": 0})
+    assert (tmp_path / "c.ply").read_bytes().startswith(b"ply\n")
+    with pytest.raises(ValueError, match=r"written to \.ply or \.npz files"):
+        write_samples(clouds.test, clouds, tmp_path / "c.xyz", {})
+    batch = bonds.perceive(molecules())
+    module = load_dataset("molecules")
+    for suffix, writer in module.WRITERS.items():
+        writer(tmp_path / f"m{suffix}", batch, torch.zeros(len(batch)), {"scifm": "0", "density": "log_prob in nats."})
+    assert len(ase.io.read(tmp_path / "m.xyz", ":")) == len(batch)
