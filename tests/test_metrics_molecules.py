@@ -86,6 +86,7 @@ def test_stable_atoms_are_those_of_the_loops(noise, dtype):
 def test_qm7_is_as_stable_as_its_page_says(scifm_data):
     from scifm.data import load_dataset
 
+    scifm_data("qm7")
     data = load_dataset("molecules").molecules("qm7")
     scores = validity(data.test)
     assert scores.atom_stable == pytest.approx(0.995, abs=0.003)
