@@ -67,8 +67,9 @@ class Weights:
 
     @property
     def variance(self) -> float:
-        """Of log w; 1 is an efficiency of e⁻¹ where log w is normal."""
-        return float(self.log.var()) if len(self) > 1 else math.nan
+        """Of log w, of weights that are not zero; 1 is an efficiency of e⁻¹ where log w is normal."""
+        log = self.log[self.log.isfinite()]
+        return float(log.var()) if len(log) > 1 else math.nan
 
     @property
     def largest(self) -> float:

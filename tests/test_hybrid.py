@@ -145,7 +145,7 @@ def test_moments_of_mixed_draws_are_the_priors(prior):
 
 
 def test_hybrid_inherits_and_refuses():
-    batch, net = BATCHES["dense"], networks.MLP(3)
+    batch, net = BATCHES["dense"], networks.EGNN(3, 8, 1)
     inner = EquivariantTransport(within=Aligned(ignore=("z",)), ignore=("label",))
     mixed = Hybrid(CENTRED, inner)
     assert mixed.symmetries == inner.symmetries and couplings.crossed_by(mixed) == couplings.crossed_by(inner)

@@ -81,6 +81,8 @@ class PaiNN(nn.Module):
         points = batch.replace(x).points
         if points.event != (3,):
             raise ValueError(f"PaiNN: made for points of 3 coordinates, got points of shape {points.event}.")
+        if not len(points.x):
+            return torch.zeros_like(x)
         h, parts = self.conditions(t, points), blocks(points)
         moved = [self._block(block.pad(points.x), block.pad(h), block, points) for block in parts]
         return parts.rows(moved).reshape(x.shape)

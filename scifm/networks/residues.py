@@ -149,7 +149,7 @@ class _Window(nn.Module):
         super().__init__()
         self.receiver, self.sender = linear(width, width), linear(width, width, bias=False)
         self.pair, self.edge = linear(features, width, bias=False), linear(width, width, gain=SILU**-0.5)
-        self.offset = nn.Parameter(torch.randn(places, width) / 2)
+        self.offset = nn.Parameter(nn.init.normal_(torch.empty(places, width), std=0.5))
         self.scalar, self.vector, self.carry = (linear(width, width, bias=False, gain=SILU**-0.5) for _ in range(3))
 
     def forward(self, h: Tensor, v: Tensor, seen: _Seen) -> tuple[Tensor, Tensor]:
