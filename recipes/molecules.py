@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from scifm import Flow, Objective, Recipe, couplings, networks, paths, priors
+from scifm import Flow, Objective, Recipe, couplings, networks, priors
 from scifm.data import load_dataset
 
 
@@ -31,7 +31,7 @@ def recipe(
     """A flow of conformers.
 
     prior: springs on bonds with a power law of the modes, plain springs, or white noise
-    coupling: draws turned onto their data, and like atoms relabelled where the prior allows it, or left as they are
+    coupling: draws turned onto their data and twins among atoms relabelled, or left as they are
     source: ccd, qm7, qm9 or md17:aspirin
     max_atoms: larger molecules are left out
     width: features of the network
@@ -47,11 +47,10 @@ def recipe(
         "isotropic": priors.MeanFreeGaussian(),
     }[prior].fit(data.train)
     velocity = networks.PaiNN(width, layers, scale=1.5, nodes={"z": 54}, edges={"bond": 5})
-    aligned = couplings.Aligned(permutation=prior == "isotropic", starts=4)
     flow = Flow(
-        networks.GaussianSkip(networks.Unwhitened(velocity, base), paths.Linear()),
+        networks.GaussianSkip(networks.Unwhitened(velocity, base)),
         base,
-        coupling=aligned if coupling == "aligned" else couplings.independent,
+        coupling=couplings.Aligned() if coupling == "aligned" else couplings.independent,
         objective=Objective(metric="prior"),
     )
     return Recipe(

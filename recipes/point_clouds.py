@@ -1,7 +1,7 @@
 """Point clouds: surfaces in space or digits in the plane, made of points in any order.
 
-The data are parametric shapes with a class label, which conditions the flow; `--source digits` takes MNIST, a folder
-takes your own meshes or point files.  Points exchange, so each draw of the prior is relabelled to lie near its cloud.
+The data are parametric shapes with a class label, which conditions the flow; `--source digits` takes MNIST's, `--folder`
+your own meshes or point files.  Points exchange, so each draw of the prior is relabelled to lie near its cloud.
 The straightest pairs need not be the easiest to learn: `--noise` mixes fresh noise into the draws (Hui et al. 2025).
 
     scifm train point_clouds && scifm sample runs/<the run> -n 20 -o clouds.ply
@@ -9,19 +9,22 @@ The straightest pairs need not be the easiest to learn: `--noise` mixes fresh no
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from scifm import Flow, Recipe, couplings, networks, paths, priors
+from scifm import Flow, Recipe, couplings, networks, priors
 from scifm.data import load_dataset
 
 
 def recipe(
     *,
-    source: str = "shapes",
+    source: Literal["shapes", "digits"] = "shapes",
+    folder: Path | None = None,
     kinds: str = "",
     points: tuple[int, ...] = (64,),
     prior: Literal["gaussian", "ball"] = "gaussian",
     coupling: Literal["transport", "independent"] = "transport",
+    noise: float = 0.0,
     width: int = 64,
     layers: int = 4,
     steps: int = 3000,
@@ -30,11 +33,13 @@ def recipe(
 ):
     """A flow of clouds.
 
-    source: shapes, digits, or a folder of meshes or point files
+    source: parametric shapes in space, or digits in the plane
+    folder: of meshes or point files, instead; folders within are classes
     kinds: of shapes, separated by commas; all of them if none is given
     points: of each cloud; two numbers for sizes from the first to the second
     prior: independent normal points, or points that fill a ball
     coupling: points of a draw paired with points of its cloud by optimal transport, or at random
+    noise: share of fresh noise in the draws that were paired, from 0 to 1
     width: features of the network
     layers: of the network
     steps: of the optimiser
@@ -42,17 +47,14 @@ def recipe(
     test_samples: clouds of the test split that are scored
     """
     sizes = points[0] if len(points) == 1 else (points[0], points[-1])
-    data = load_dataset("clouds").clouds(source, points=sizes, kinds=kinds)
+    data = load_dataset("clouds").clouds(folder or source, points=sizes, kinds=kinds)
     base = (priors.Gaussian() if prior == "gaussian" else priors.Ball()).fit(data.train)
     dim, labels = data.train.event[-1], int(data.train.context["label"].max()) + 1
     velocity = networks.SetTransformer(dim, width, layers, wavelengths=(2.0, 1.0, 0.5), context={"label": labels})
-    flow = Flow(
-        networks.GaussianSkip(velocity, paths.Linear()),
-        base,
-        coupling=couplings.Aligned(rotation=False) if coupling == "transport" else couplings.independent,
-    )
+    pairs = couplings.Aligned(rotation=False) if coupling == "transport" else couplings.independent
+    pairs = couplings.Hybrid(base, pairs, noise) if noise else pairs
     return Recipe(
-        flow,
+        Flow(networks.GaussianSkip(velocity), base, coupling=pairs),
         data,
         steps=steps,
         batch_size=batch_size,

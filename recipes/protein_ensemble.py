@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from scifm import Batch, Flow, Objective, Prior, Recipe, couplings, networks, paths, priors
+from scifm import Batch, Flow, Objective, Prior, Recipe, couplings, networks, priors
 from scifm.data import load_dataset
 
 
@@ -50,7 +50,7 @@ def recipe(
     kinds = {name: int(value.max()) + 1 for name, value in data.train.nodes.items()}  # who each point is
     velocity = networks.PaiNN(width, layers, scale=3.8, chiral=True, nodes=kinds)
     flow = Flow(
-        networks.GaussianSkip(networks.Unwhitened(velocity, base), paths.Linear()),
+        networks.GaussianSkip(networks.Unwhitened(velocity, base)),
         base,
         coupling=couplings.Aligned(permutation=False) if coupling == "aligned" else couplings.independent,
         objective=Objective(metric="prior"),

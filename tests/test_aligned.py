@@ -283,7 +283,7 @@ def test_invariants_bound_the_cost():
 def test_flow_refuses_what_the_prior_or_the_velocity_lacks():
     from scifm import Flow, networks
 
-    aligned, net = Aligned(), networks.PointNet(3)
+    aligned, net = Aligned(), networks.MLP(3)
     assert aligned.symmetries == {"rotation", "automorphism"}
     assert Aligned(ignore=("z",)).symmetries == {"rotation", "permutation"}
     assert EquivariantTransport(within=Aligned(reflection=True)).symmetries == aligned.symmetries | {"reflection"}
@@ -292,7 +292,7 @@ def test_flow_refuses_what_the_prior_or_the_velocity_lacks():
         with pytest.raises(ValueError, match="rotation"):
             Flow(net, priors.Gaussian(torch.tensor([0.0, 0.0, 1.0])), coupling=coupling)
     net.symmetries = frozenset({"permutation"})
-    with pytest.raises(ValueError, match="PointNet is not equivariant"):
+    with pytest.raises(ValueError, match="MLP is not equivariant"):
         Flow(net, PRIOR, coupling=Aligned())
     Flow(net, PRIOR, coupling=Aligned(rotation=False))
     assert couplings.crossed_by(EquivariantTransport(within=Aligned(ignore=("z",)), ignore=("label",))) == (
@@ -314,7 +314,7 @@ def test_relabelling_needs_a_prior_that_does_not_notice_it():
     """A chain refuses all relabelling, springs on bonds that of points which ignored nodes tell apart."""
     from scifm import Flow, networks
 
-    net = networks.PointNet(3)
+    net = networks.MLP(3)
     chain, bonds = Springs(), Springs("automorphism")
     for coupling in (Aligned(), EquivariantTransport(), Aligned(rotation=False), Aligned(ignore=("z",))):
         with pytest.raises(ValueError, match="Flow: the coupling uses .* under which Springs is not invariant"):
@@ -324,7 +324,7 @@ def test_relabelling_needs_a_prior_that_does_not_notice_it():
     with pytest.raises(ValueError, match="uses permutation, under which Springs"):
         Flow(net, bonds, coupling=Aligned(ignore=("z",)))
     net.symmetries = frozenset({"rotation"})
-    with pytest.raises(ValueError, match="automorphism, under which PointNet is not equivariant"):
+    with pytest.raises(ValueError, match="automorphism, under which MLP is not equivariant"):
         Flow(net, bonds, coupling=Aligned())
     net.symmetries = frozenset({"rotation", "automorphism"})
     Flow(net, bonds, coupling=Aligned())

@@ -17,8 +17,8 @@ def points(n=4, event=(2,), dtype=torch.float32, **more):
     return Batch(torch.arange(n * int(np.prod(event)), dtype=dtype).reshape(n, *event), **more)
 
 
-def sets():
-    return Batch(torch.rand(3, 2), torch.tensor([0, 0, 1]), 2)
+def sets(**more):
+    return Batch(torch.rand(3, 2), torch.tensor([0, 0, 1]), 2, **more)
 
 
 def holed():
@@ -39,6 +39,9 @@ def holed():
         ((points(), points(), torch.zeros(4, 2)), {}, TypeError, "test must be a Batch, got Tensor"),
         ((points(), points(), sets()), {}, ValueError, "test .ragged, context none. and train .dense"),
         ((points(context={"label": torch.zeros(4)}), points(), points()), {}, ValueError, "context \\['label'\\]"),
+        ((sets(nodes={"z": torch.ones(3)}), sets(nodes={"a": torch.ones(3)}), sets()), {}, ValueError,
+         r"valid .ragged, context none, nodes \['a'\]. and train .ragged, context none, nodes \['z'\]. differ"),
+        ((sets(edge_index=torch.zeros(2, 1).long()), sets(), sets()), {}, ValueError, "none. and train .*, edge_index."),
         ((points(),) * 3, {"delta": -0.01}, ValueError, "delta must be positive, got -0.01"),
         ((points(),) * 3, {"delta": float("nan")}, ValueError, "delta must be positive, got nan"),
         ((points(),) * 3, {"delta": 4.0}, ValueError, "4 of 8 values of train are not whole steps of delta=4 apart"),

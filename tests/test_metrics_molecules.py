@@ -116,6 +116,14 @@ def test_valences_are_a_choice():
     assert not stable_atoms(batch, {1: (1,)})[batch.nodes["z"] != 1].any()
 
 
+def test_more_bonds_than_any_valence_are_no_valence():
+    corners = 1.56 * torch.cat([torch.eye(3), -torch.eye(3), torch.full((1, 3), 3**-0.5)]).double()
+    for fluorines, stable in ((6, True), (7, False)):
+        x = torch.cat([torch.zeros(1, 3).double(), corners[:fluorines]])
+        z = torch.tensor([16] + [9] * fluorines)
+        assert stable_atoms(Batch(x, torch.zeros_like(z), 1, nodes={"z": z}))[0] == stable
+
+
 def test_bonds_by_length_are_those_by_radii_in_organic_molecules():
     batch = g2(*GOOD)
     assert torch.equal(by_length(batch).edge_index, bonds.perceive(batch).edge_index)

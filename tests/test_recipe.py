@@ -190,7 +190,7 @@ def test_bundled_recipes_are_found_from_anywhere(tmp_path: Path, monkeypatch, wh
     assert (load_recipe(where).path == Path("moons.py")) is own
 
 
-@pytest.mark.parametrize("name", ["custom_prior", "moons", "ncep_air", "plane", "quickstart"])
+@pytest.mark.parametrize("name", sorted(bundled()))
 def test_bundled_recipes_are_short_and_explained(name: str) -> None:
     file = load_recipe(name)
     assert len(file.source.splitlines()) <= 80

@@ -1,4 +1,4 @@
-"""The recipes of points: trained, sampled, scored and resumed by the command line, and read by the programs of the field."""
+"""The recipes of points: trained, sampled, scored, resumed by the command line; read by the programs of the field."""
 
 from __future__ import annotations
 
@@ -85,6 +85,7 @@ def test_a_trajectory_of_one_s_own(train, tmp_path: Path) -> None:
         models += [f"MODEL     {k + 1:4d}", *lines, "ENDMDL"]
     mine = put(tmp_path / "mine.pdb", *models)
     run = train("protein_ensemble", "--file", str(mine), "--atoms", "backbone", "--coupling", "independent")
+    mine.unlink()  # the run has its own
     import gemmi
 
     held = gemmi.read_structure(str(sampled("m.cif", 2)))
@@ -130,7 +131,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_run_of_sets_goes_on_where_it_was_stopped(train, folder: Path, monkeypatch, capsys) -> None:
-    words = ["--source", str(folder), "--points", "4,9"]
+    words = ["--folder", str(folder), "--points", "4,9"]
     whole = train("point_clouds", *words)
     (whole.folder).rename("whole")
     update, calls = scifm.train.update, []

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from scifm import Batch, networks
+from scifm import Batch, Flow, Objective, couplings, networks, priors
 from scifm.testing import check_velocity
 
 G = torch.Generator().manual_seed(0)
@@ -137,3 +137,40 @@ def test_a_small_fault_in_double_precision_is_caught_too():
 def test_an_unknown_symmetry_is_refused():
     with pytest.raises(ValueError, match=r"expected symmetries among translation, .*, got rotations"):
         check_velocity(networks.PointNet(3), SETS, ("rotations",))
+
+
+def methane() -> Batch:
+    ends = torch.tensor([[0, 0, 0, 0, 1, 2, 3, 4], [1, 2, 3, 4, 0, 0, 0, 0]])
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    z = {"z": torch.tensor([6, 1, 1, 1, 1])}
+    one = Batch(x - x.mean(0), torch.zeros(5, dtype=torch.long), 1, nodes=z, edge_index=ends)
+    return Batch.join([one, one.replace(2 * one.x)])
+
+
+def test_twins_exchange_and_others_need_not():
+    class Numbered(nn.Module):
+        """Tells atoms by their number, the first of a molecule from the others, or all from each other."""
+
+        def __init__(self, most):
+            super().__init__()
+            self.most = most
+
+        def forward(self, t, x, batch):
+            return x * (torch.arange(len(x)) % 5).clamp(max=self.most)[:, None]
+
+    check_velocity(Numbered(1), methane(), ("automorphism",))
+    with pytest.raises(AssertionError, match="exchanging twins, points of equal nodes and bonds, does not exchange"):
+        check_velocity(Numbered(4), methane(), ("automorphism",))
+    check_velocity(trained(networks.PointNet(3).double()), methane(), ("permutation", "automorphism"))
+
+
+def test_in_the_metric_of_a_graph_a_network_keeps_the_symmetries_of_both():
+    prior, batch = priors.SpectralGraph(), methane()
+    network = networks.GaussianSkip(networks.Unwhitened(trained(networks.PaiNN(8, 2, nodes={"z": 7}).double()), prior))
+    assert network.symmetries == {"rotation", "reflection", "automorphism"}
+    check_velocity(network, batch)
+    check_velocity(network, batch, network.symmetries)
+    Flow(network, prior, coupling=couplings.Aligned(), objective=Objective(metric="prior"))
+    chain = networks.Unwhitened(network.velocity.velocity, priors.SpectralChain())
+    with pytest.raises(ValueError, match="uses automorphism, under which SpectralChain is not invariant"):
+        Flow(chain, priors.SpectralChain(), coupling=couplings.Aligned())

@@ -16,6 +16,7 @@ have the symmetry too; then the flow is the one that learns from data turned at 
 
 from __future__ import annotations
 
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -29,8 +30,11 @@ __all__ = ["check_legal", "symmetries_of"]
 
 
 def symmetries_of(part: Any) -> frozenset[str]:
-    """The attribute `symmetries`: of a coupling, what it uses; of a velocity, what it has; none if it says nothing."""
-    return frozenset(getattr(part, "symmetries", frozenset()))
+    """The attribute `symmetries`: of a coupling, what it uses; of a velocity or prior, what it has; none if it says
+    nothing.  A permutation may be an automorphism.
+    """
+    found = frozenset(getattr(part, "symmetries", frozenset()))
+    return found | {"automorphism"} if "permutation" in found else found
 
 
 def check_legal(coupling: Any, prior: Prior, velocity: nn.Module) -> None:
@@ -54,7 +58,7 @@ def check_legal(coupling: Any, prior: Prior, velocity: nn.Module) -> None:
             "would not follow the prior any more. Give it the same object."
         )
     used = symmetries_of(coupling)
-    missing = sorted(used - _implied(prior.symmetries))
+    missing = sorted(used - symmetries_of(prior))
     if missing:
         raise ValueError(
             f"Flow: the coupling uses {', '.join(missing)}, under which {who} is not invariant (it has: "
@@ -63,7 +67,7 @@ def check_legal(coupling: Any, prior: Prior, velocity: nn.Module) -> None:
             "a permutation of points with equal nodes and bonds, which Aligned(permutation=False) leaves out.)"
         )
     has = getattr(velocity, "symmetries", None)
-    missing = sorted(used - _implied(frozenset(used if has is None else has)))
+    missing = sorted(used - symmetries_of(velocity)) if has is not None else []
     if missing:
         raise ValueError(
             f"Flow: the coupling uses {', '.join(missing)}, under which {type(velocity).__name__} is not equivariant: "
@@ -72,15 +76,20 @@ def check_legal(coupling: Any, prior: Prior, velocity: nn.Module) -> None:
         )
 
 
-def _implied(symmetries: frozenset[str]) -> frozenset[str]:
-    return symmetries | {"automorphism"} if "permutation" in symmetries else symmetries
-
-
 def _equal(a: Prior, b: Prior) -> bool:
-    """Whether two priors are the same, or copies with the same numbers."""
+    """Whether two priors are the same, or copies with the same numbers and settings."""
     if a is b or type(a) is not type(b):
         return a is b
     ours, theirs = a.state_dict(), b.state_dict()
-    return ours.keys() == theirs.keys() and all(
-        torch.equal(v.cpu().nan_to_num(), theirs[k].cpu().nan_to_num()) for k, v in ours.items()
+    return (
+        ours.keys() == theirs.keys()
+        and [_settings(m) for m in a.modules()] == [_settings(m) for m in b.modules()]
+        and all(torch.equal(v.cpu().nan_to_num(), theirs[k].cpu().nan_to_num()) for k, v in ours.items())
     )
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """What makes a prior beside its numbers: the law that they belong to, names, exponents."""
+    plain = {k: v for k, v in vars(module).items() if k != "training" and not k.startswith("_")}
+    found = {k: v for k, v in plain.items() if v is None or isinstance(v, bool | int | float | str | tuple | frozenset)}
+    return {"type": type(module), **found} | {k: repr(v) for k, v in plain.items() if is_dataclass(v)}

@@ -42,8 +42,8 @@ class Data:
             reweighted to that law.
 
     Raises:
-        ValueError: for an empty split, values that are not finite, splits that differ in shape, dtype or context,
-            values that do not lie delta apart, or a writer for what is no suffix.
+        ValueError: for an empty split, values that are not finite, splits that differ in shape, dtype or what
+            belongs to samples, rows and edges, values that do not lie delta apart, or a writer for what is no suffix.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Data:
                 f"Data {self.name!r}: {split} is {x.dtype} {tuple(x.shape[1:])} per row, "
                 f"train is {first.dtype} {tuple(first.shape[1:])}."
             )
-        if batch.dense != self.train.dense or set(batch.context) != set(self.train.context):
+        if _layout(batch) != _layout(self.train):
             raise ValueError(
                 f"Data {self.name!r}: {split} ({_layout(batch)}) and train ({_layout(self.train)}) differ in layout "
                 "or in the names of what conditions them."
@@ -129,4 +129,7 @@ class Data:
 
 
 def _layout(batch: Batch) -> str:
-    return f"{'dense' if batch.dense else 'ragged'}, context {sorted(batch.context) or 'none'}"
+    names = {"context": batch.context, "nodes": batch.nodes, "edges": batch.edges}
+    bonds = [] if batch.edge_index is None else ["edge_index"]
+    told = [f"{kind} {sorted(held) or 'none'}" for kind, held in names.items() if held or kind == "context"]
+    return ", ".join(["dense" if batch.dense else "ragged", *told, *bonds])

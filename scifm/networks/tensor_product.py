@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from scifm.batch import Batch
 from scifm.blocks import Block, blocks
 from scifm.networks.conditions import NOTHING, Conditions, Sizes
+from scifm.networks.layers import perceptron
 from scifm.networks.radial import Radial, radial_of
 from scifm.networks.time import check_sizes
 
@@ -84,7 +85,7 @@ class TensorProduct(nn.Module):
         self.conditions = Conditions(widths[0], nodes, context, edges)
         self.radial, self.degree = radial_of(scale), len(widths) - 1
         features = len(self.radial.k) + self.conditions.pair_width
-        self.filters = nn.Sequential(nn.Linear(features, 2 * FILTERS), nn.SiLU(), nn.Linear(2 * FILTERS, FILTERS))
+        self.filters = perceptron(features, 2 * FILTERS, FILTERS)
         vectors = (0, widths[1])  # all that the velocity needs of the last layer
         self.layers = nn.ModuleList(
             _Layer(widths[:1] if i == 0 else widths, vectors if i == layers - 1 else widths, self.degree, chiral)

@@ -44,7 +44,7 @@ class Unwhitened(nn.Module):
             who = type(prior).__name__
             raise ValueError(f"Unwhitened: {who} does not whiten, so a flow cannot learn in its metric.")
         self.velocity, self.prior = velocity, prior
-        self.symmetries = symmetries_of(velocity) & prior.symmetries
+        self.symmetries = symmetries_of(velocity) & symmetries_of(prior)
 
     def forward(self, t: Tensor, x: Tensor, batch: Batch) -> Tensor:
         coloured = self.prior.colour(x, batch)

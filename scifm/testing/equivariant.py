@@ -4,6 +4,7 @@
     rotation      v(x R)    = v(x) R       RᵀR = 1, det R = +1, about the origin
     reflection    v(x R)    = v(x) R       RᵀR = 1, det R = −1
     permutation   v(σ x)    = σ v(x)       nodes and edges go with their points
+    automorphism  v(σ x)    = σ v(x)       σ exchanges twins, which nodes and edges do not tell apart
 
 Each sample is moved, turned, mirrored and reordered on its own.
 """
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from scifm.batch import Batch
 from scifm.couplings.legal import symmetries_of
+from scifm.couplings.twins import twins
 from scifm.testing.laws import fresh, rounding, say
 
 __all__ = ["check_equivariant"]
@@ -26,12 +28,14 @@ BROKEN = {
     "rotation": "turning the points does not turn the answer",
     "reflection": "mirroring the points does not mirror the answer",
     "permutation": "reordering the rows does not reorder the answer",
+    "automorphism": "exchanging twins, points of equal nodes and bonds, does not exchange their answers",
 }
 KEPT = {
     "translation": "moving the points changes nothing",
     "rotation": "turning the points just turns the answer",
     "reflection": "mirroring the points just mirrors the answer: the network cannot tell left from right",
     "permutation": "reordering the rows just reorders the answer",
+    "automorphism": "exchanging twins just exchanges their answers",
 }
 
 
@@ -47,7 +51,8 @@ def check_equivariant(
     Args:
         batch: sets of points: ragged rows (d,), or dense events (n, d) or (d,). Give several unlike points per sample,
             for much is symmetric that would not be otherwise: three points are their own mirror image.
-        symmetries: of "translation", "rotation", "reflection", "permutation"; None takes `velocity.symmetries`.
+        symmetries: of "translation", "rotation", "reflection", "permutation", "automorphism"; None takes
+            `velocity.symmetries`.
         lacks: symmetries that must *not* be there, such as "reflection" where left must differ from right.
 
     Raises:
@@ -94,6 +99,10 @@ def _moved(word: str, batch: Batch, v: Tensor, generator: torch.Generator) -> tu
     assert index is not None
     if word == "permutation":
         return _reordered(batch, v, _orders(points, generator))
+    if word == "automorphism":
+        order = _twins(points, generator)
+        x, wanted = (y.reshape(points.x.shape)[order].reshape(y.shape) for y in (batch.x, v))
+        return batch.replace(x), wanted
     if word == "translation":
         shift = torch.randn(len(batch), d, generator=generator, dtype=torch.float64).to(batch.x)
         return batch.replace((points.x + shift[index]).reshape(batch.x.shape)), v
@@ -123,6 +132,18 @@ def _orders(points: Batch, generator: torch.Generator) -> Tensor:
     if torch.equal(order, torch.arange(len(order))):
         order = order.flip(0)
         order = order[index[order].argsort(stable=True)]
+    return order.to(points.x.device)
+
+
+def _twins(points: Batch, generator: torch.Generator) -> Tensor:
+    """The rows with twins exchanged at random, (N,)."""
+    index, kind = points.index, twins(points)
+    assert index is not None
+    group = index.cpu() if kind is None else torch.stack([index, kind], 1).cpu().unique(dim=0, return_inverse=True)[1]
+    there = group.argsort(stable=True)
+    luck = torch.rand(len(group), generator=generator).argsort(stable=True)
+    order = torch.empty_like(there)
+    order[there] = luck[group[luck].argsort(stable=True)]
     return order.to(points.x.device)
 
 
