@@ -112,7 +112,7 @@ def test_axes_have_units_and_colours_mean_what_they_mean_elsewhere() -> None:
     (ax,) = pictures.pair_functions(data, samples).axes
     assert ax.get_xlabel() == "pair distance"
     clouds = pictures.clouds(data, samples, "Å").axes
-    assert len(clouds) == 6 and all(a.name == "3d" for a in clouds) and clouds[0].get_xlabel() == "[Å]"
+    assert len(clouds) == 6 and all(a.name == "3d" for a in clouds) and clouds[0].get_title("left") == "data [Å]"
     assert {a.name for a in pictures.clouds(Batch(normal(2, 5, 2)), Batch(normal(2, 5, 2))).axes} == {"rectilinear"}
 
 
