@@ -63,8 +63,8 @@ class Conditions(nn.Module):
         self.time = nn.Linear(time_width, width)
         self.nodes = nn.ModuleDict({name: nn.Linear(k, width, bias=False) for name, k in nodes.items()})
         self.context = nn.ModuleDict({name: nn.Linear(k, width, bias=False) for name, k in context.items()})
-        for linear in (*self.nodes.values(), *self.context.values()):
-            nn.init.normal_(linear.weight)  # as embeddings start: of k classes only one is there at a time
+        for weight in (*self.nodes.parameters(), *self.context.parameters()):
+            nn.init.normal_(weight)  # as embeddings start: of k classes only one is there at a time
         self.pair_width = 1 + sum(edges.values()) if edges else 0
 
     def forward(self, t: Tensor, points: Batch) -> Tensor:

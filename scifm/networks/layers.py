@@ -1,7 +1,7 @@
 """Linear layers that keep the size of what passes through them.
 
-PyTorch's own start with a third of the variance, and half of that is lost in a SiLU.  Features that are products of three
-others, as the difference between left and right is, then start a thousand times too small to be found.  Here a unit
+PyTorch's own start with a third of the variance, and half of that is lost in a SiLU.  Features that are products of
+three others, as the difference between left and right is, then start a thousand times too small to be found.  Here a unit
 normal vector stays one:  W ~ N(0, 1 / fan-in), after a SiLU N(0, 1 / (0.356 fan-in)), for E[silu(z)²] = 0.356, and no
 bias.
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -140,7 +141,8 @@ class _Layer(nn.Module):
         from e3nn import o3
 
         def irreps(widths: Sequence[int]) -> o3.Irreps:
-            return o3.Irreps([(mul, (l, 1 if chiral else (-1) ** l)) for l, mul in enumerate(widths) if mul])
+            found: Any = [(mul, (l, 1 if chiral else (-1) ** l)) for l, mul in enumerate(widths) if mul]
+            return o3.Irreps(found)  # type: ignore[return-value]
 
         scalars, others = irreps(after[:1]), irreps((0, *after[1:]))
         gates = o3.Irreps([(others.num_irreps, (0, 1))])
@@ -150,7 +152,7 @@ class _Layer(nn.Module):
         self.mix, self.own = o3.Linear(middle, gate.irreps_in), o3.Linear(irreps(before), gate.irreps_in)
         self.gate, self.after = gate, o3.Linear(gate.irreps_out, irreps(after))
         self.residual = tuple(before) == tuple(after)
-        self.weights = nn.ParameterList(torch.randn(FILTERS, before[a]) for a, _, _ in self.paths)
+        self.weights = nn.ParameterList(nn.init.normal_(torch.empty(FILTERS, before[a])) for a, _, _ in self.paths)
         for path in self.paths:
             self.register_buffer("couple_{}{}{}".format(*path), _coupling(*path), persistent=False)
 
