@@ -2,7 +2,8 @@
 
 The data are parametric shapes with a class label, which conditions the flow; `--source digits` takes MNIST's, and
 `--folder` your own meshes or point files.  Points exchange, so each draw of the prior is relabelled to lie near its
-cloud.  The straightest pairs need not be the easiest to learn: `--noise` mixes fresh noise into the draws (Hui et al. 2025).
+cloud.  The straightest pairs need not be the easiest to learn: `--noise` mixes fresh noise into the draws (Hui et al.
+2025).
 
     scifm train point_clouds && scifm sample runs/<the run> -n 20 -o clouds.ply
 """
