@@ -1,12 +1,10 @@
 """Linear layers that keep the size of what passes through them.
 
-PyTorch's own start with a third of the variance, and half of that is lost in a SiLU.  Features that are products of
-three others, as the difference between left and right is, then start a thousand times too small to be found.  Here a
-unit normal vector stays one:  W ~ N(0, 1 / fan-in), after a SiLU N(0, 1 / (0.356 fan-in)), for E[silu(z)²] = 0.356, and no
-bias.
-
-And what has grown in the layers before, with more points or further apart, is brought back before a perceptron:
-h / √(1 + mean h²), smooth, and nearly h where that is small.
+PyTorch's own start with a third of the variance, and half of that is lost in a SiLU. Features that are products of
+three others, as the difference between left and right is, then start a thousand times too small to be found. Here a
+unit normal vector stays one: W ~ N(0, 1 / fan-in), after a SiLU N(0, 1 / (0.356 fan-in)), for E[silu(z)²] = 0.356,
+and no bias. And what has grown in the layers before, with more points or further apart, is brought back before a
+perceptron: h / √(1 + mean h²), smooth, and nearly h where that is small.
 """
 
 from __future__ import annotations
