@@ -84,17 +84,18 @@ class LeadingModes(nn.Module):
         n = c.shape[1]
         if n <= self.count:  # no samples
             return c
-        v = self._velocity(c[:, 1 : self.count + 1], waves)  # the centre comes first
-        return part.synthesise(nn.functional.pad(v, (0, 0, 1, n - 1 - self.count)))
+        v = self._velocity(c[:, -self.count :].flip(1), waves)  # variances of FullPoints increase
+        return part.synthesise(nn.functional.pad(v.flip(1), (0, 0, n - self.count, 0)))
 
     def _velocity(self, c: Tensor, waves: Tensor) -> Tensor:
         """Coefficients (b, m, 3) and features of time -> velocities (b, m, 3)."""
-        gram = c @ c.mT / 3
+        gram = (c @ c.mT).asinh()  # plain, the velocity would be cubic in c and reach infinity in finite time
         i, j = torch.triu_indices(self.count, self.count, device=c.device)
         vectors, known = c, [gram[:, i, j], waves]
         if self.chiral:
             axial = torch.linalg.cross(c[:, :FRAME], c[:, [1, 2, 0]], dim=2)
-            known.append((axial[:, 0] * c[:, 2]).sum(1, keepdim=True) / 3)
+            known.append((axial[:, 0] * c[:, 2]).sum(1, keepdim=True).asinh())
+            axial = axial / (1 + c[:, :FRAME].square().sum(2, keepdim=True)).sqrt()
             vectors = torch.cat([c, axial], 1)
         h = nn.functional.silu(self.enter(torch.cat(known, 1)))
         weight = self.head(nn.functional.silu(self.inner(h)))
