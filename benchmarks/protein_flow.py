@@ -1,7 +1,7 @@
 """A trained flow of protein chains below every Gaussian, and what its chains look like beside real ones.
 
-    python benchmarks/protein_flow.py                                   # spectral prior, three seeds
-    python benchmarks/protein_flow.py --priors spectral isotropic --seeds 1 --steps 3000
+    python benchmarks/protein_flow.py                                   # springs, three seeds
+    python benchmarks/protein_flow.py --priors springs isotropic --seeds 1 --steps 3000
 
 Each run is one of `scifm train protein_backbone`, kept in runs/protein_flow/, so that an interrupted table goes on.
 Measured: bits per dimension of all test chains (two probes), of the flow and of its prior; then chains drawn with the
@@ -95,7 +95,9 @@ def measure(folder: Path, chains: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--priors", nargs="+", default=["spectral"], choices=("spectral", "harmonic", "isotropic"))
+    parser.add_argument(
+        "--priors", nargs="+", default=["springs"], choices=("springs", "powerlaw", "harmonic", "isotropic")
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="the recipe's if not given")
     parser.add_argument("--chains", type=int, default=165, help="of the test set")

@@ -1,8 +1,9 @@
 """Point clouds: surfaces in space or digits in the plane, made of points in any order.
 
-The data are parametric shapes with a class label, which conditions the flow; `--source digits` takes MNIST's, `--folder`
-your own meshes or point files.  Points exchange, so each draw of the prior is relabelled to lie near its cloud.
-The straightest pairs need not be the easiest to learn: `--noise` mixes fresh noise into the draws (Hui et al. 2025).
+The data are parametric shapes with a class label, which conditions the flow; `--source digits` takes MNIST's, and
+`--folder` your own meshes or point files.  Points exchange, so each draw of the prior is relabelled to lie near its
+cloud.  The straightest pairs need not be the easiest to learn: `--noise` mixes fresh noise into the draws (Hui et al.
+2025).
 
     scifm train point_clouds && scifm sample runs/<the run> -n 20 -o clouds.ply
 """

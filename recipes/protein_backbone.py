@@ -1,9 +1,9 @@
 """Protein backbones, Cα by Cα: a flow that starts from a polymer, or from noise, to see what the polymer is worth.
 
 Chains of 48 to 256 residues of docking benchmark 5, or of a folder of your own, split by family.  A Gaussian polymer
-whose variance per mode is a power law with two fitted numbers knows that neighbours are near and how large a protein
-is; isotropic noise of the right width knows nothing of the kind and costs 2.3 bits per dimension more before anything
-is learnt.  The network sees the chain in space, in a frame of each residue, and may tell left from right; the loss is
+with springs to four neighbours, five fitted numbers, knows which residues are near and how large a protein is;
+isotropic noise of the right width knows nothing of the kind and costs 2.3 bits per dimension more before anything is
+learnt.  The network sees the chain in space, in a frame of each residue, and may tell left from right; the loss is
 in the prior's own metric, where a bond counts as much as the fold.
 """
 
@@ -19,7 +19,7 @@ from scifm.data import load_dataset
 def recipe(
     *,
     folder: Path | None = None,
-    prior: Literal["spectral", "harmonic", "isotropic"] = "spectral",
+    prior: Literal["springs", "powerlaw", "harmonic", "isotropic"] = "springs",
     coupling: Literal["independent", "aligned"] = "independent",
     sequence: bool = False,
     width: int = 32,
@@ -31,7 +31,7 @@ def recipe(
     """A flow of protein chains.
 
     folder: of PDB, mmCIF or BinaryCIF files; docking benchmark 5 if none
-    prior: chain with a power law of variances, chain of springs, or white noise on centred sets
+    prior: chain with springs to four neighbours, with a power law of variances or with springs to one; or white noise
     coupling: draws and data paired at random, or each draw turned onto its chain
     sequence: whether the network sees the residue types, for conformations given the sequence
     width: features per residue
@@ -42,10 +42,11 @@ def recipe(
     """
     data = load_dataset("proteins").proteins(folder)
     base = {
-        "spectral": priors.SpectralChain,
-        "harmonic": priors.HarmonicChain,
-        "isotropic": priors.MeanFreeGaussian,
-    }[prior]().fit(data.train)
+        "springs": priors.SpectralChain(priors.variances.Springs(4)),
+        "powerlaw": priors.SpectralChain(),
+        "harmonic": priors.HarmonicChain(),
+        "isotropic": priors.MeanFreeGaussian(),
+    }[prior].fit(data.train)
     network = networks.Residues(width, layers, scale=3.8, nodes={"residue": 21} if sequence else {})
     flow = Flow(
         networks.GaussianSkip(networks.Unwhitened(network, base)),

@@ -17,6 +17,7 @@ from scifm.gaussians import candidates, white
 from scifm.likelihood import Estimate, estimate, mixture
 from scifm.noise import Noise, dequantise
 from scifm.priors import Prior
+from scifm.support import log_det
 
 if TYPE_CHECKING:
     from scifm.flow import Flow
@@ -74,5 +75,5 @@ def _closed_form(flow: Flow, prior: Prior, test: Batch, noise: Noise) -> Estimat
     logs, dims = [], prior.dims(test).double().cpu()
     for data in noise(test, range(len(test)))[0]:
         model = flow.transform(data)
-        logs.append((prior.log_prob(model.x, model).double() + flow.transform.log_det(data).double()).cpu())
+        logs.append((prior.log_prob(model.x, model).double() + log_det(flow.transform, data, flow.prior)).cpu())
     return estimate(-mixture(torch.stack(logs), dims, noise.delta) / (dims * math.log(2)))

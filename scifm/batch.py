@@ -163,7 +163,8 @@ class Batch:
         """(B,) rows of each sample; ones when dense."""
         if self.index is None:
             return torch.ones(self.size, dtype=torch.long, device=self.x.device)
-        return torch.bincount(self.index, minlength=self.size)
+        index = self.index
+        return self.keep("counts", lambda: torch.bincount(index, minlength=self.size))
 
     @property
     def dims(self) -> Tensor:
@@ -242,15 +243,20 @@ class Batch:
 
     def _select_edges(self, samples: Tensor, rows: Tensor, index: Tensor, context: dict, nodes: dict) -> Batch:
         assert self.edge_index is not None and self.index is not None
-        owner = self.index[self.edge_index[0]]  # sample of each edge
-        order = torch.argsort(owner, stable=True)
-        position, new = _gather(torch.bincount(owner, minlength=self.size), samples)
+        order, per_sample = self.keep("edges by sample", self._edges_by_sample)
+        position, new = _gather(per_sample, samples)
         edge, counts = order[position], self.counts
         before = (counts.cumsum(0) - counts)[samples]  # first row of each chosen sample, then and now
         now = counts[samples].cumsum(0) - counts[samples]
         edge_index = self.edge_index[:, edge] + (now - before)[new]
         edges = {k: v[edge] for k, v in self.edges.items()}
         return Batch(self.x[rows], index, len(samples), context, nodes, edge_index, edges)
+
+    def _edges_by_sample(self) -> tuple[Tensor, Tensor]:
+        """Edges sorted by their sample, and how many each has: sorted once, since training selects at each step."""
+        assert self.edge_index is not None and self.index is not None
+        owner = self.index[self.edge_index[0]]
+        return torch.argsort(owner, stable=True), torch.bincount(owner, minlength=self.size)
 
     @staticmethod
     def join(batches: Sequence[Batch]) -> Batch:

@@ -37,7 +37,7 @@ from scifm.paths import Linear, Path
 from scifm.priors import Prior
 from scifm.sde import Stochastic, diffuse
 from scifm.solve import Solution, Solver, integrate
-from scifm.support import check_density, on_subspace
+from scifm.support import check_density, log_det, on_subspace
 from scifm.trace import Trace
 
 __all__ = ["Flow"]
@@ -192,7 +192,7 @@ class Flow(nn.Module):
         solution = self.transport(z, 0.0, 1.0, like, solver, trace, probes)
         assert solution.logdet is not None
         samples = self._finish(solution.x, like)
-        log_prob = self._base(z, like) - solution.logdet.mean(1) + self.transform.log_det(samples).double()
+        log_prob = self._base(z, like) - solution.logdet.mean(1) + log_det(self.transform, samples, self.prior)
         return samples, log_prob, solution
 
     @torch.no_grad()
@@ -243,7 +243,7 @@ class Flow(nn.Module):
             solution = self.transport(z, 1.0, 0.0, model, solver, trace, probes)
             assert solution.logdet is not None
             base = self._base(solution.x, model) + solution.logdet.mean(1)
-            return base + self.transform.log_det(batch).double(), solution
+            return base + log_det(self.transform, batch, self.prior), solution
 
     def bits_per_dim(self, batch: Batch, **settings: Any) -> BitsPerDim:
         """Negative log-likelihood in bits per dimension with its errors; see `scifm.likelihood.bits_per_dim`."""

@@ -1,7 +1,8 @@
 """Which Gaussians a flow is compared with: those that live where its prior does and know what its network knows.
 
 A density is per volume of the space it lives on, so only Gaussians on the space of the flow's prior count: beside a
-density of centred sets, (n − 1) d numbers, one of all n d numbers means nothing, and could be made as large as one likes.
+density of centred sets, (n − 1) d numbers, one of all n d numbers means nothing, and could be made as large as one
+likes.
 
     grids         a variance per value, per mode, of EOFs, or a full covariance
     centred sets  one variance that grows with n, the modes of a chain and of the bonds, or a full covariance
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -99,12 +101,11 @@ def _centred(model: Batch, largest: int) -> dict[str, Maker]:
     points = model.points if model.dense and len(model.event) == 2 else model
     if points.dense or len(points.event) != 1:
         return {}
-    told = {name: name if name in points.nodes else None for name in ("chain", "position")}
-    chain: Maker = lambda: SpectralChain(**told)  # noqa: E731
-    found = {"isotropic": lambda: SpectralChain(variances.Isotropic()), "chain": chain}
-    target = chain
+    chain, position = (name if name in points.nodes else None for name in ("chain", "position"))
+    target: Maker = partial(SpectralChain, chain=chain, position=position)
+    found: dict[str, Maker] = {"isotropic": partial(SpectralChain, variances.Isotropic()), "chain": target}
     if points.edge_index is not None:
-        found["bonds"] = target = lambda: SpectralGraph(weak=WEAK)  # noqa: E731
+        found["bonds"] = target = partial(SpectralGraph, weak=WEAK)
     n, sizes = int(points.counts.max()), points.counts.unique()
     if len(sizes) == 1 and 1 < n <= largest:
         found["full covariance"] = lambda: FullPoints(n, target=target())

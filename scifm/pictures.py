@@ -43,13 +43,13 @@ def clouds(data: Batch, samples: Batch, unit: str = "", columns: int = 5) -> Any
     settings = {"subplot_kw": {"projection": "3d"}} if space else {}
     made, axes = canvas(2.1 * columns + 0.4, 4.6, 2, columns, squeeze=False, **settings)
     sets = [[x - x.mean(0) for x in batch.split()] for batch in rows]
-    far = 1.05 * max([float(x.abs().max()) for x in sets[0] if x.numel()], default=1.0) or 1.0
+    far = 1.2 * max([float(x.abs().max()) for x in sets[0] if x.numel()], default=1.0) or 1.0
     for ax in axes.ravel():
-        _frame(ax, far, unit, first=ax is axes[0, 0] or ax is axes[1, 0])
+        _frame(ax, far)
     for line, batch, some, colour, label in zip(axes, rows, sets, (DATA, FLOW), ("data", "samples"), strict=True):
         for number, (ax, x) in enumerate(zip(line, some, strict=False)):
             _cloud(ax, x, _lines(batch, number), far, colour)
-        line[0].set_title(label, loc="left")
+        line[0].set_title(_with(label, unit), loc="left")
     return made
 
 
@@ -178,7 +178,7 @@ def _spread(batch: Batch) -> Tensor:
     return torch.stack([(x.amax(0) - x.amin(0)).square().sum().sqrt() for x in batch.split()]).quantile(0.99)
 
 
-def _frame(ax: Any, far: float, unit: str, first: bool) -> None:
+def _frame(ax: Any, far: float) -> None:
     tick = float(f"{0.7 * far:.1g}")
     names = ("x", "y", "z")[: 3 if ax.name == "3d" else 2]
     for name in names:
@@ -188,8 +188,6 @@ def _frame(ax: Any, far: float, unit: str, first: bool) -> None:
         ax.set_box_aspect((1, 1, 1), zoom=1.15)
     else:
         ax.set_aspect("equal")
-    if first and unit:
-        ax.set_xlabel(f"[{unit}]", fontsize=8, labelpad=-6 if ax.name == "3d" else 2)
 
 
 def _lines(batch: Batch, number: int) -> Tensor:
@@ -222,7 +220,7 @@ def _histograms(ax: Any, values: Sequence[Tensor], label: str, weights: Tensor |
     low, high = np.percentile(real if real.size else both, [0.1, 99.9])
     pad = 0.15 * (high - low)  # a stray sample must not shrink the picture
     bins = np.linspace(low - pad, high + pad, 70) if high > low else 10
-    shown = [(real, None, DATA, "data"), (made[fine], None, FLOW, "samples")]
+    shown: list[tuple[Any, ...]] = [(real, None, DATA, "data"), (made[fine], None, FLOW, "samples")]
     if weights is not None:
         log = weights.detach().double().cpu()[torch.from_numpy(fine)]
         shown.append((made[fine], torch.softmax(log, 0).numpy(), FLOW, "samples, reweighted"))

@@ -40,7 +40,19 @@ __all__ = ["FORMAT", "Run", "atomic", "check_output", "git_state", "locked", "ve
 
 FORMAT = 1
 _LARGEST = 64 * 2**20  # bytes of data files that are copied into a run
-_PACKAGES = ("torch", "numpy", "scipy", "e3nn", "torch-geometric", "xarray", "POT", "mlflow", "safetensors")
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "e3nn",
+    "torch-geometric",
+    "xarray",
+    "POT",
+    "mlflow",
+    "safetensors",
+    "gemmi",
+    "biotite",
+)
 
 
 @dataclass(frozen=True)

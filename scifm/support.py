@@ -2,6 +2,9 @@
 
 A density on a subspace (centred sets, fields with a mask) is a density per volume of that subspace.  Off it there is
 none, so data that lie beside it are refused rather than moved without a word.
+
+A change of units, x -> s x, changes volumes by as many factors s as the subspace has dimensions, not by as many as a
+sample has numbers: (n − 1) d of a centred set.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ import torch
 from torch import Tensor
 
 from scifm.batch import Batch
+from scifm.data.transforms import Identity, Transform
 from scifm.priors import Prior
 
-__all__ = ["check_density", "on_subspace"]
+__all__ = ["check_density", "log_det", "on_subspace"]
 
 
 def check_density(prior: Prior, like: Batch) -> None:
@@ -57,3 +61,38 @@ def on_subspace(prior: Prior, x: Tensor, like: Batch) -> Tensor:
             "units (centre sets, put zeros on the mask)."
         )
     return projected
+
+
+def log_det(transform: Transform, batch: Batch, prior: Prior) -> Tensor:
+    """log |det ∂y/∂x| of a transform y of the samples (user's units), on the space where the prior lives, (B,) float64.
+
+    Raises:
+        ValueError: where that is a subspace from which the transform leads out, or a transform that mixes values.
+    """
+    whole, free = transform.log_det(batch).double(), prior.dims(batch).double()
+    if isinstance(transform, Identity) or torch.equal(free, batch.dims.double()):
+        return whole
+
+    def change(along: Tensor) -> Tensor:
+        return torch.func.jvp(lambda x: transform(batch.replace(x)).x, (batch.x,), (along,))[1]
+
+    def alike(a: Tensor, b: Tensor) -> bool:
+        return torch.allclose(a, b, rtol=1e-4, atol=1e-5 * float(b.detach().abs().max()), equal_nan=True)
+
+    one, generator = torch.ones_like(batch.x), torch.Generator().manual_seed(0)
+    slope, probe = change(one), batch.randn(generator)
+    kept, inner = prior.project(one, batch), prior.project(probe, batch)
+    if not alike(change(probe), slope * probe):
+        raise ValueError(
+            f"Flow: {type(transform).__name__} mixes the values of a sample, and {type(prior).__name__} lives on a "
+            "subspace: what it does to volumes there is not known. Transform the data beforehand."
+        )
+    if alike(inner, kept * probe):  # a mask: each value by itself, those outside play no part
+        return batch.total(torch.where(kept > 0.5, slope.abs().log(), 0.0)).double()
+    # Centred sets: a scale for each coordinate, the same for all points, keeps them centred.
+    if not alike(prior.project(slope * inner, batch), slope * inner):
+        raise ValueError(
+            f"Flow: {type(transform).__name__} leads out of the subspace on which {type(prior).__name__} lives; give "
+            "all points the same scale."
+        )
+    return whole * free / batch.dims.double()

@@ -67,8 +67,9 @@ class Weights:
 
     @property
     def variance(self) -> float:
-        """Of log w; 1 is an efficiency of e⁻¹ where log w is normal."""
-        return float(self.log.var()) if len(self) > 1 else math.nan
+        """Of log w, of weights that are not zero; 1 is an efficiency of e⁻¹ where log w is normal."""
+        log = self.log[self.log.isfinite()]
+        return float(log.var()) if len(log) > 1 else math.nan
 
     @property
     def largest(self) -> float:
@@ -102,10 +103,11 @@ class Weights:
             ValueError: where a state has no sample: its free energy is then not known to be anything.
         """
         a, b = (self._one_each("free_energy_difference", v).to(self.log) for v in (a, b))
-        if not (a.any() and b.any()):
+        there = self.log > -math.inf  # a sample of weight zero says nothing of a state
+        if not ((a > 0) & there).any() or not ((b > 0) & there).any():
             raise ValueError(
-                f"Weights.free_energy_difference: {int(a.sum())} samples are in a and {int(b.sum())} in b; each state "
-                "needs some, take more samples or wider states."
+                f"Weights.free_energy_difference: {int(a[there].sum())} samples are in a and {int(b[there].sum())} in "
+                "b, without those of weight zero; each state needs some, take more samples or wider states."
             )
         log_a, log_b = ((self.log + v.log()).logsumexp(0) for v in (a, b))
         # Of log P(b)/P(a): each sample's pull on the two relative means, which are correlated.
@@ -115,7 +117,7 @@ class Weights:
     def bootstrap(
         self, statistic: str = "log_z", *about: Tensor, draws: int = 200, generator: torch.Generator | None = None
     ) -> float:
-        """Standard error of a statistic over resamplings of the samples.
+        """Standard error of a statistic over resamplings of the samples, of those that leave each state a sample.
 
         Args:
             statistic: "log_z", "mean" or "free_energy_difference", with its arguments in `about`.
@@ -132,8 +134,13 @@ class Weights:
         found = []
         for _ in range(draws):
             pick = torch.randint(n, (n,), generator=generator, device=device).to(self.log.device)
-            found.append(kinds[statistic](Weights(self.log[pick]), *(v[pick] for v in about)).value)
-        return float(torch.tensor(found).std())
+            again = [v[pick] for v in about]
+            if statistic == "free_energy_difference" and not all(
+                (v & (self.log[pick] > -math.inf)).any() for v in again
+            ):
+                continue  # a state without a sample
+            found.append(kinds[statistic](Weights(self.log[pick]), *again).value)
+        return float(torch.tensor(found).std()) if len(found) > 1 else math.nan
 
     def __str__(self) -> str:
         noise = ""

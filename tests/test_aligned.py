@@ -280,10 +280,28 @@ def test_invariants_bound_the_cost():
     assert (radii.square().sum(1) <= (aligned(x) - y).square().sum((1, 2)) + 1e-9).all()
 
 
+class Own(torch.nn.Module):
+    """A network of a user's own, that says nothing of its symmetries."""
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_the_velocity_looks_at_is_not_ignored(wrapped):
+    """Exchanged across species by the coupling, told apart by the network: x0 given x1 would not be the prior's."""
+    from scifm import Flow, networks
+
+    net = networks.EGNN(3, 8, 1, nodes={"z": 3})
+    net = networks.GaussianSkip(net) if wrapped else net
+    for coupling in (Aligned(ignore=("z",)), EquivariantTransport(within=Aligned(ignore=("z",)))):
+        with pytest.raises(ValueError, match="relabels points across z, at which"):
+            Flow(net, PRIOR, coupling=coupling)
+    Flow(net, PRIOR, coupling=Aligned())
+    Flow(networks.EGNN(3, 8, 1), PRIOR, coupling=Aligned(ignore=("z",)))
+
+
 def test_flow_refuses_what_the_prior_or_the_velocity_lacks():
     from scifm import Flow, networks
 
-    aligned, net = Aligned(), networks.MLP(3)
+    aligned, net = Aligned(), Own()
     assert aligned.symmetries == {"rotation", "automorphism"}
     assert Aligned(ignore=("z",)).symmetries == {"rotation", "permutation"}
     assert EquivariantTransport(within=Aligned(reflection=True)).symmetries == aligned.symmetries | {"reflection"}
@@ -291,8 +309,11 @@ def test_flow_refuses_what_the_prior_or_the_velocity_lacks():
     for coupling in (Aligned(), EquivariantTransport()):
         with pytest.raises(ValueError, match="rotation"):
             Flow(net, priors.Gaussian(torch.tensor([0.0, 0.0, 1.0])), coupling=coupling)
+    for other in (networks.MLP((4, 3)), networks.PointNet(3)):
+        with pytest.raises(ValueError, match=f"{type(other).__name__} is not equivariant"):
+            Flow(other, PRIOR, coupling=Aligned())
     net.symmetries = frozenset({"permutation"})
-    with pytest.raises(ValueError, match="MLP is not equivariant"):
+    with pytest.raises(ValueError, match="Own is not equivariant"):
         Flow(net, PRIOR, coupling=Aligned())
     Flow(net, PRIOR, coupling=Aligned(rotation=False))
     assert couplings.crossed_by(EquivariantTransport(within=Aligned(ignore=("z",)), ignore=("label",))) == (
@@ -312,9 +333,9 @@ class Springs(priors.MeanFreeGaussian):
 
 def test_relabelling_needs_a_prior_that_does_not_notice_it():
     """A chain refuses all relabelling, springs on bonds that of points which ignored nodes tell apart."""
-    from scifm import Flow, networks
+    from scifm import Flow
 
-    net = networks.MLP(3)
+    net = Own()
     chain, bonds = Springs(), Springs("automorphism")
     for coupling in (Aligned(), EquivariantTransport(), Aligned(rotation=False), Aligned(ignore=("z",))):
         with pytest.raises(ValueError, match="Flow: the coupling uses .* under which Springs is not invariant"):
@@ -324,7 +345,7 @@ def test_relabelling_needs_a_prior_that_does_not_notice_it():
     with pytest.raises(ValueError, match="uses permutation, under which Springs"):
         Flow(net, bonds, coupling=Aligned(ignore=("z",)))
     net.symmetries = frozenset({"rotation"})
-    with pytest.raises(ValueError, match="automorphism, under which MLP is not equivariant"):
+    with pytest.raises(ValueError, match="automorphism, under which Own is not equivariant"):
         Flow(net, bonds, coupling=Aligned())
     net.symmetries = frozenset({"rotation", "automorphism"})
     Flow(net, bonds, coupling=Aligned())

@@ -49,7 +49,8 @@ def test_symbols_and_radii_are_those_of_the_papers():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_close_pairs_are_those_that_brute_force_finds(monkeypatch, at_once, dtype):
     monkeypatch.setattr(bonds, "PAIRS", at_once)
-    batch = sets(5, 0, 1, 9, 2, 0, dtype=dtype)
+    batch = sets(5, 0, 1, 9, 2, 0, 4, 3, 5, dtype=dtype)
+    batch.x[-8] = 0  # where padding lies, which must not be taken for a point
     reach = torch.rand(len(batch.x), generator=torch.Generator().manual_seed(1), dtype=dtype)
     i, j, distance = bonds.close_pairs(batch, reach)
     expected = []
@@ -153,9 +154,8 @@ def test_bonds_agree_until_one_is_missing_too_many_or_squashed():
     far = whole.x.clone()
     far[1] += 3  # a hydrogen of methane
     assert bonds.bonds_agree(whole.replace(far)).tolist() == [False, True, True]
-    squashed = whole.x.clone()
-    squashed[-1] = squashed[-2] + 0.01
-    assert bonds.bonds_agree(whole.replace(squashed)).tolist() == [True, True, False]
+    hydrogen = bonds.perceive(g2("H2"))
+    assert bonds.bonds_agree(hydrogen).all() and not bonds.bonds_agree(hydrogen.replace(0.4 * hydrogen.x)).any()
     extra = torch.cat([whole.edge_index, torch.tensor([[1, 2], [2, 1]])], 1)  # two hydrogens of methane
     assert bonds.bonds_agree(replace(whole, edge_index=extra, edges={})).tolist() == [False, True, True]
     less = whole.edge_index[:, (whole.edge_index != 1).all(0)]  # methane without one of its bonds

@@ -41,7 +41,12 @@ def holed():
         ((points(context={"label": torch.zeros(4)}), points(), points()), {}, ValueError, "context \\['label'\\]"),
         ((sets(nodes={"z": torch.ones(3)}), sets(nodes={"a": torch.ones(3)}), sets()), {}, ValueError,
          r"valid .ragged, context none, nodes \['a'\]. and train .ragged, context none, nodes \['z'\]. differ"),
-        ((sets(edge_index=torch.zeros(2, 1).long()), sets(), sets()), {}, ValueError, "none. and train .*, edge_index."),
+        (
+            (sets(edge_index=torch.zeros(2, 1).long()), sets(), sets()),
+            {},
+            ValueError,
+            "none. and train .*, edge_index.",
+        ),
         ((points(),) * 3, {"delta": -0.01}, ValueError, "delta must be positive, got -0.01"),
         ((points(),) * 3, {"delta": float("nan")}, ValueError, "delta must be positive, got nan"),
         ((points(),) * 3, {"delta": 4.0}, ValueError, "4 of 8 values of train are not whole steps of delta=4 apart"),

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from scifm import Flow, Objective
+from scifm import Flow, Objective, networks, priors
 from scifm.batch import Batch
+from scifm.data.transforms import Affine
 from scifm.priors import FullPoints, GlobularChain, HarmonicChain, HarmonicGraph, MeanFreeGaussian
 from scifm.solve import Solver
 from scifm.trace import Exact
@@ -116,3 +117,36 @@ def test_sets_beside_the_subspace_are_refused():
     flow = Flow(Between([], []), HarmonicChain())
     with pytest.raises(ValueError, match="HarmonicChain lives on a subspace, and sample 0"):
         flow.log_prob(like.replace(torch.ones_like(like.x)), Exact())
+
+
+@pytest.mark.parametrize("scale", [0.5, [0.5, 2.0, 3.0]])
+def test_a_change_of_units_counts_the_dimensions_of_the_subspace(scale):
+    x = torch.randn(6, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    batch, scale = Batch(x - x.mean(1, keepdim=True)), torch.tensor(scale, dtype=torch.float64)
+    for sets in (batch, batch.points):
+        velocity = networks.EGNN(3, 8).double()  # untrained: at rest
+        flow = Flow(velocity, priors.MeanFreeGaussian(), transform=Affine(scale=scale))
+        centred = torch.eye(5).double() - 0.2
+        basis = torch.linalg.eigh(centred)[1][:, 1:]  # of the four directions that are left
+        c = torch.einsum("bnd,nk->bkd", batch.x, basis)
+        wanted = torch.distributions.Normal(torch.zeros(3).double(), 1 / scale.expand(3)).log_prob(c).sum((1, 2))
+        assert torch.allclose(flow.log_prob(sets), wanted, rtol=0, atol=1e-10)
+        drawn, log_prob, _ = flow.sample_and_log_prob(sets, torch.Generator().manual_seed(1))
+        assert torch.allclose(flow.log_prob(drawn), log_prob, rtol=0, atol=1e-8)
+
+
+def test_a_change_of_units_counts_the_values_of_a_mask():
+    mask = torch.tensor([True, False, True])
+    scale, x = torch.tensor([2.0, 5.0, 0.5]).double(), torch.tensor([[0.3, 0.0, -1.0]]).double()
+    flow = Flow(networks.MLP(3).double(), priors.Masked(mask), transform=Affine(scale=scale))
+    wanted = torch.distributions.Normal(0.0, 1 / scale[mask]).log_prob(x[:, mask]).sum(1)
+    assert torch.allclose(flow.log_prob(Batch(x)), wanted, rtol=0, atol=1e-10)
+
+
+def test_a_change_of_units_that_leads_out_of_the_subspace_is_refused():
+    x = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    scale = torch.linspace(1, 2, 5, dtype=torch.float64)[:, None]
+    model = x - x.mean(1, keepdim=True)
+    flow = Flow(networks.EGNN(3, 8).double(), priors.MeanFreeGaussian(), transform=Affine(scale=scale))
+    with pytest.raises(ValueError, match="Affine leads out of the subspace on which MeanFreeGaussian lives"):
+        flow.log_prob(Batch(model / scale))

@@ -48,6 +48,13 @@ def test_27_cells_are_not_enough_for_a_very_skewed_one_and_it_is_right_all_the_s
     torch.testing.assert_close(found, nearest_of(v, base, 2))
 
 
+def test_one_step_is_not_enough_for_a_cell_that_is_nearly_a_cube():
+    """Its reduced base is far from one, so that the first neighbour is sometimes not the last: once in a hundred."""
+    cell = torch.tensor([[1.0359, 0.0673, 0.011], [0.011, 0.9661, 0.0012], [-0.0647, -0.0175, 1.0696]], dtype=DTYPE)
+    v = 4 * normal(4000, 3)
+    torch.testing.assert_close(Box(cell).minimum_image(v).square().sum(-1).sqrt(), nearest_of(v, cell, 2))
+
+
 @pytest.mark.parametrize("times", [1, 40, 12345])
 def test_a_cell_and_a_sheared_one_of_the_same_lattice_are_the_same_box(times):
     cell = skewed(3)

@@ -204,6 +204,9 @@ def test_graphs_break_ties_by_number_whatever_the_way(dense, monkeypatch):
         for k in (1, 2, 7):
             assert set(map(tuple, nearest_graph(Batch(x), k).T.tolist())) == brute(x[0], k=k)
         assert set(map(tuple, radius_graph(Batch(x), 1.0).T.tolist())) == brute(x[0], radius=1.0)
+    box = Box(torch.full((3,), 4.0, dtype=DTYPE))  # now all have six neighbours at 1, some of them through the walls
+    for k in (1, 4, 6, 8):
+        assert set(map(tuple, nearest_graph(Batch(lattice), k, box).T.tolist())) == brute(lattice[0], k=k, box=box)
 
 
 @pytest.mark.parametrize("dense", [10_000, 0])

@@ -1,5 +1,7 @@
 """Couplings with noise mixed in, transport found beforehand on super-sets, and the public check of moved draws."""
 
+import copy
+
 import pytest
 import torch
 
@@ -143,7 +145,7 @@ def test_moments_of_mixed_draws_are_the_priors(prior):
 
 
 def test_hybrid_inherits_and_refuses():
-    batch, net = BATCHES["dense"], networks.MLP(3)
+    batch, net = BATCHES["dense"], networks.EGNN(3, 8, 1)
     inner = EquivariantTransport(within=Aligned(ignore=("z",)), ignore=("label",))
     mixed = Hybrid(CENTRED, inner)
     assert mixed.symmetries == inner.symmetries and couplings.crossed_by(mixed) == couplings.crossed_by(inner)
@@ -248,3 +250,21 @@ def test_superset_refusals():
     ):
         with pytest.raises(ValueError, match="expected"):
             bad()
+
+
+def test_superset_refuses_noise_that_is_wider_for_more_points():
+    dense = Batch(surface(100), torch.arange(2).repeat_interleave(50), 2)
+    dense = dense.replace(CENTRED.project(dense.x, dense))
+    growing, fixed = (priors.SpectralChain(priors.variances.Isotropic(2.0, growth)) for growth in (0.3, 0.0))
+    with pytest.raises(ValueError, match="width of SpectralChain depends on the number of points"):
+        superset(dense, growing, 10, fresh())
+    assert superset(dense, fixed, 10, fresh())[0].shape == dense.x.shape
+
+
+def test_hybrid_knows_laws_whose_numbers_agree():
+    isotropic = priors.SpectralChain(priors.variances.Isotropic(1.0, 1.0))
+    power, stiffer = priors.SpectralChain(), priors.SpectralChain(between=0.5)
+    for other in (isotropic, stiffer):
+        with pytest.raises(ValueError, match="Hybrid mixes in draws of another SpectralChain"):
+            Flow(networks.EGNN(3, 8), power, coupling=Hybrid(other, couplings.independent))
+    Flow(networks.EGNN(3, 8), power.eval(), coupling=Hybrid(copy.deepcopy(power).train(), couplings.independent))

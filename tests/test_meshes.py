@@ -181,9 +181,10 @@ def test_a_folder_of_points_is_drawn_without_repeats(tmp_path):
 
 
 def test_digits_are_drawn_from_their_images(scifm_data):
+    folder = scifm_data("mnist_t10k")
     data = module.clouds("digits", points=400)
     images, labels, paths = module.read_digits()
-    assert data.files == paths and paths[0].parent == scifm_data("mnist_t10k")
+    assert data.files == paths and paths[0].parent == folder
     assert data.train.event == (400, 2) and data.train.x.abs().max() <= 1
     assert (len(data.train), len(data.valid), len(data.test)) == (7957, 1003, 1040)
     assert torch.equal(torch.bincount(torch.cat([p.context["label"] for p in (data.train, data.valid, data.test)])),

@@ -86,6 +86,7 @@ def test_stable_atoms_are_those_of_the_loops(noise, dtype):
 def test_qm7_is_as_stable_as_its_page_says(scifm_data):
     from scifm.data import load_dataset
 
+    scifm_data("qm7")
     data = load_dataset("molecules").molecules("qm7")
     scores = validity(data.test)
     assert scores.atom_stable == pytest.approx(0.995, abs=0.003)
@@ -114,6 +115,14 @@ def test_valences_are_a_choice():
     batch = g2("CH3SH", "SO2")
     assert stable_molecules(batch).tolist()[0] and not stable_molecules(batch, {**VALENCES, 16: (4,)}).tolist()[0]
     assert not stable_atoms(batch, {1: (1,)})[batch.nodes["z"] != 1].any()
+
+
+def test_more_bonds_than_any_valence_are_no_valence():
+    corners = 1.56 * torch.cat([torch.eye(3), -torch.eye(3), torch.full((1, 3), 3**-0.5)]).double()
+    for fluorines, stable in ((6, True), (7, False)):
+        x = torch.cat([torch.zeros(1, 3).double(), corners[:fluorines]])
+        z = torch.tensor([16] + [9] * fluorines)
+        assert stable_atoms(Batch(x, torch.zeros_like(z), 1, nodes={"z": z}))[0] == stable
 
 
 def test_bonds_by_length_are_those_by_radii_in_organic_molecules():

@@ -222,12 +222,13 @@ def test_turned_molecules_are_the_same_molecules(small, cache, monkeypatch):
 
 
 def test_qm7_has_bonds_and_its_splits_share_no_molecule(scifm_data):
+    path = scifm_data("qm7") / "qm7.npz"
     data = module.molecules("qm7")
     parts = (data.train, data.valid, data.test)
-    assert sum(map(len, parts)) == 7101 and data.files == (scifm_data("qm7") / "qm7.npz",)
+    assert sum(map(len, parts)) == 7101 and data.files == (path,)
     keys = [set(constitution(p).tolist()) for p in parts]
     assert not keys[0] & keys[1] and not keys[0] & keys[2] and not keys[1] & keys[2]
-    with np.load(scifm_data("qm7") / "qm7.npz", allow_pickle=False) as file:
+    with np.load(path, allow_pickle=False) as file:
         assert int(file["n_atoms"].sum()) == sum(len(p.x) for p in parts)
 
 

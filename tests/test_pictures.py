@@ -52,15 +52,15 @@ def run(tmp_path: Path) -> Run:
 
 
 KINDS = {
-    "dense plane": (Batch(normal(9, 4, 2)), Batch(normal(7, 4, 2, seed=1)), PLAIN),
-    "dense space": (Batch(normal(9, 5, 3)), Batch(normal(7, 5, 3, seed=1)), PLAIN),
-    "one point each": (Batch(normal(9, 1, 3)), Batch(normal(7, 1, 3, seed=1)), {"samples.png"}),
+    "dense plane": (Batch(normal(3, 4, 2)), Batch(normal(2, 4, 2, seed=1)), PLAIN),
+    "dense space": (Batch(normal(3, 5, 3)), Batch(normal(2, 5, 3, seed=1)), PLAIN),
+    "one point each": (Batch(normal(2, 1, 3)), Batch(normal(2, 1, 3, seed=1)), {"samples.png"}),
     "ragged plane": (sets([4, 5, 6, 9], 2), sets([4, 5, 0, 9, 1], 2, 1), PLAIN),
-    "two sizes": (sets([4, 5, 4, 5]), sets([5, 4], seed=1), PLAIN),
+    "two sizes": (sets([4, 5]), sets([5, 4], seed=1), PLAIN),
     "one sample": (sets([6]), sets([6], seed=1), PLAIN),
     "chains": (chains([9, 12, 30]), chains([9, 12, 30], 1), PLAIN | {"chain.png"}),
-    "backbones": (backbones([9, 12, 30]), backbones([9, 12], 1), PLAIN | {"chain.png", "ramachandran.png"}),
-    "molecules": (molecules([7, 9, 12]), molecules([7, 9, 12], 1), PLAIN | {"bonds.png"}),
+    "backbones": (backbones([9, 12]), backbones([9], 1), PLAIN | {"chain.png", "ramachandran.png"}),
+    "molecules": (molecules([7, 12]), molecules([7, 9], 1), PLAIN | {"bonds.png"}),
     "large clouds": (sets([3500, 3000]), sets([3500, 3000], seed=1), PLAIN),
 }
 
@@ -77,7 +77,7 @@ def test_every_kind_of_set_gets_its_pictures(run: Run, kind: str, monkeypatch, c
 
 
 def test_a_known_energy_is_drawn_and_arrays_of_dense_sets_do(run: Run) -> None:
-    x = 0.9 * normal(6, 13, 3)
+    x = 0.9 * normal(2, 13, 3)
     made = figures(run, Batch(x), (2 * x).numpy(), "", LennardJones(each_pair=2))
     assert {p.name for p in made} == PLAIN | {"energies.png"}
 
@@ -88,10 +88,10 @@ def test_rows_without_their_sizes_are_only_counted(run: Run) -> None:
 
 
 def test_samples_that_went_astray_spoil_no_picture(run: Run, capsys) -> None:
-    data = chains([9, 12, 30, 8])
+    data = chains([9, 12])
     x = data.x.clone()
     x[3] = 1e12
-    x[20:] = math.nan
+    x[15:] = math.nan
     made = figures(run, data, data.replace(x), "Å")
     assert {p.name for p in made} == PLAIN | {"chain.png"} and capsys.readouterr().err == ""
     made = figures(run, Batch(torch.ones(3, 4, 3)), Batch(torch.ones(3, 4, 3)), "Å")  # all in one place
@@ -112,7 +112,7 @@ def test_axes_have_units_and_colours_mean_what_they_mean_elsewhere() -> None:
     (ax,) = pictures.pair_functions(data, samples).axes
     assert ax.get_xlabel() == "pair distance"
     clouds = pictures.clouds(data, samples, "Å").axes
-    assert len(clouds) == 6 and all(a.name == "3d" for a in clouds) and clouds[0].get_xlabel() == "[Å]"
+    assert len(clouds) == 6 and all(a.name == "3d" for a in clouds) and clouds[0].get_title("left") == "data [Å]"
     assert {a.name for a in pictures.clouds(Batch(normal(2, 5, 2)), Batch(normal(2, 5, 2))).axes} == {"rectilinear"}
 
 

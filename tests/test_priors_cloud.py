@@ -132,3 +132,13 @@ def test_fits_are_the_most_likely(name):
 def test_mistakes_are_named(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+@pytest.mark.parametrize("power", [32.0, 64.0, 1000.0])
+def test_balls_with_a_hard_rim_are_filled_to_their_centre(power):
+    like = cloud(40_000, 3, torch.float32)
+    r = Ball(1.0, power).sample(like, generator()).norm(dim=-1).double()
+    inner = (r[:, None] < torch.tensor([0.1, 0.2, 0.25, 0.3, 0.5]).double()).double().mean(0)
+    at = torch.tensor([0.1, 0.2, 0.25, 0.3, 0.5]).double()
+    wanted = at**3 / math.gamma(1 + 3 / power)  # the density is flat there
+    assert ((inner - wanted).abs() < 5 * (wanted / 40_000).sqrt()).all()

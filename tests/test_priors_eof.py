@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from scifm.baselines import _gaussians, baselines
+from scifm.baselines import baselines
 from scifm.batch import Batch
 from scifm.flow import Flow
+from scifm.gaussians import candidates
 from scifm.networks import MLP
 from scifm.priors import EOFGaussian, Gaussian, Prior, SpectralGaussian, spectra
 from scifm.priors.spectral import dct_matrix
@@ -214,6 +215,6 @@ def test_the_ladder_of_baselines_knows_it(periodic):
     flow = Flow(MLP(64), prior)
     ladder = baselines(flow, train, test, largest=10)
     assert not any("EOF" in name for name in ladder)  # neither so few values nor so few fields
-    makers = _gaussians(train, 3000, prior)
+    makers = candidates(prior, train, 3000)
     assert makers["EOF + spectral residual"]().residual.basis.periodic == (periodic, periodic)
     assert abs(ladder["prior"].value + float(prior.log_prob(test.x, test).mean()) / 64 / math.log(2)) < 1e-6

@@ -184,7 +184,8 @@ def test_a_chain_whose_modes_are_alike_is_white_noise_and_invariant_under_renumb
     x = chain.sample(like, generator())
     assert torch.allclose(chain.log_prob(x, like), MeanFreeGaussian(1.7).log_prob(x, like))
     assert chain.symmetries == MeanFreeGaussian().symmetries
-    assert SpectralChain().symmetries == HarmonicGraph().symmetries == {"rotation", "reflection"}
+    for prior in (SpectralChain(), HarmonicChain(), GlobularChain(), HarmonicGraph(), SpectralGraph()):
+        assert {"rotation", "reflection"} <= prior.symmetries and "permutation" not in prior.symmetries
 
 
 def test_chains_are_invariant_under_rotations_and_reflections_and_not_under_renumbering():
@@ -220,6 +221,13 @@ def test_globules_have_the_size_that_was_asked_for(link, radius, exponent):
         size = min(radius * n**exponent, link * math.sqrt((n * n - 1) / (6 * n)))  # no larger than an ideal chain
         assert x.square().sum(2).mean().sqrt() == pytest.approx(size, rel=0.04)
         assert x.diff(dim=1).square().sum(2).mean().sqrt() == pytest.approx(link, rel=0.01)
+
+
+def test_a_globule_in_the_plane_does_not_remember_one_in_space():
+    prior, space = GlobularChain(), Batch(torch.zeros(2, 10, 3))
+    plane = space.replace(torch.zeros(2, 10, 2))
+    prior.log_prob(space.x, space)
+    assert torch.equal(prior.log_prob(plane.x, plane), prior.log_prob(plane.x, Batch(plane.x)))
 
 
 def test_a_globule_too_large_for_its_chain_is_the_ideal_chain():

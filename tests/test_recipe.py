@@ -165,7 +165,7 @@ def test_a_binary_file_is_refused(tmp_path: Path) -> None:
         ("recipes/quikstart.py", "'quickstart'"),
         ("my_recip.py", "'my_recipe.py'"),
         ("ncep-air", "'ncep_air'"),
-        ("zzz", "custom_prior, moons, ncep_air, plane, quickstart"),
+        ("zzz", "custom_prior, dw4, lj13, molecules, moons, ncep_air, plane, point_clouds, ..."),
     ],
 )
 def test_a_misspelt_recipe_names_the_nearest(tmp_path: Path, monkeypatch, where: str, named: str) -> None:

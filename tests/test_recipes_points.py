@@ -1,4 +1,4 @@
-"""The recipes of points: trained, sampled, scored and resumed by the command line, and read by the programs of the field."""
+"""The recipes of points: trained, sampled, scored, resumed by the command line; read by the programs of the field."""
 
 from __future__ import annotations
 

@@ -166,9 +166,7 @@ def test_twins_exchange_and_others_need_not():
 
 def test_in_the_metric_of_a_graph_a_network_keeps_the_symmetries_of_both():
     prior, batch = priors.SpectralGraph(), methane()
-    network = networks.GaussianSkip(
-        networks.Unwhitened(trained(networks.PaiNN(8, 2, nodes={"z": 7}).double()), prior)
-    )
+    network = networks.GaussianSkip(networks.Unwhitened(trained(networks.PaiNN(8, 2, nodes={"z": 7}).double()), prior))
     assert network.symmetries == {"rotation", "reflection", "automorphism"}
     check_velocity(network, batch)
     check_velocity(network, batch, network.symmetries)

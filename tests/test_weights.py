@@ -124,6 +124,19 @@ def test_differences_of_states_that_overlap():
 # -- noise -----------------------------------------------------------------------------------------------------------
 
 
+def test_a_state_whose_samples_weigh_nothing_is_refused():
+    weights = weigh(torch.tensor([0.0, math.inf, 0.1]), torch.zeros(3), noise=None)
+    state = torch.tensor([False, True, False])
+    with pytest.raises(ValueError, match="0 samples are in a and 2 in b, without those of weight zero"):
+        weights.free_energy_difference(state, ~state)
+
+
+def test_the_bootstrap_of_a_rare_state_leaves_out_draws_without_it():
+    weights, rare = Weights(torch.zeros(60, dtype=torch.float64)), torch.arange(60) < 3
+    error = weights.bootstrap("free_energy_difference", rare, ~rare, generator=seeded())
+    assert 0.5 < error / weights.free_energy_difference(rare, ~rare).stderr < 1.5
+
+
 def test_noise_is_refused_and_the_reason_is_true():
     """With noise of variance s² in log q, Z comes out too large by exp(s²/2); the correction takes it back."""
     _, energy, log_prob = gaussian(100_000)

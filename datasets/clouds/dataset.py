@@ -164,9 +164,7 @@ def files(
         left_out += [(names[k], "too few points") for k in range(len(sets)) if k not in set(kept)]
         what, unit = "clouds of points", "file's unit"
     names = [names[k] for k in kept]
-    folders = [name.split("/")[0] if "/" in name else "" for name in names]
-    classes = sorted(set(folders))
-    label = {"label": torch.tensor([classes.index(folder) for folder in folders])}
+    classes, label = _classes(names)
     batch = _labelled(batch, label)
     parts = {split: batch.select(chosen) for split, chosen in _split(names).items()}
     why = f"; left out {len(left_out)}: {_reasons(left_out)}" if left_out else ""
@@ -200,6 +198,13 @@ def _shapes(kinds: str, n: int, points: int | tuple[int, int], noise: float, tur
         f"seed {seed}{', turned at random' if turn else ''}"
     )
     return Data("clouds", **parts, writers=WRITERS, summary=summary)
+
+
+def _classes(names: Sequence[str]) -> tuple[list[str], dict[str, torch.Tensor]]:
+    """The first folders of all names, and which of them each name is in."""
+    folders = [name.split("/")[0] if "/" in name else "" for name in names]
+    classes = sorted(set(folders))
+    return classes, {"label": torch.tensor([classes.index(folder) for folder in folders])}
 
 
 def _labelled(batch: Batch, label: dict[str, torch.Tensor]) -> Batch:

@@ -31,6 +31,7 @@ def command(words: Sequence[str]) -> int:
     device, _ = machine(found.device, found.threads)
     solver = solver_of(found)
     from scifm import verbs
+    from scifm.metrics.reweighting import check_space
     from scifm.trace import Exact
 
     recipe, step = run.restore(found.weights, device)
@@ -41,6 +42,7 @@ def command(words: Sequence[str]) -> int:
         )
     if bool((data.test.dims != data.test.dims[0]).any()):
         raise ValueError(f"reweight: samples of {data.name} differ in size, and each size has a log Z of its own.")
+    check_space(recipe.flow, energy, data.test.select([0]).to(device))
     output = (found.output or run.folder / f"weights-{found.number}-seed-{seed}.npz").expanduser()
     if output.suffix != ".npz":
         raise ValueError(f"reweight: weights are written to .npz files, got {output.name!r}.")

@@ -6,9 +6,9 @@ Plain transport in a batch compares clouds as they lie, and finds little: two dr
 look far apart (Klein, Krämer and Noé 2023).  The cost c of all B² pairs takes B² alignments.  But most of what tells a
 near pair from a far one does not depend on rotation and order, and can be compared without alignment: how far the
 points are from the centre and from the planes through it along the principal axes, each sorted.  Sorted lists are
-matched at the least cost, so neither distance exceeds what it stands for.  With across="invariants" the batch is paired
-by these numbers, and only the B pairs are aligned: on LJ13 the transport cost is that of all pairs aligned from one
-start, in a twentieth of the time.
+matched at the least cost, so the radii differ by no more than the points do; the planes are a guide, and no bound where
+two axes are alike.  With across="invariants" the batch is paired by these numbers, and only the B pairs are aligned: on
+LJ13 the transport cost is that of all pairs aligned from one start, in about a twentieth of the time.
 
 The marginal of x0 is as for `Aligned`: a permutation of draws, each moved by a symmetry.
 """

@@ -156,3 +156,16 @@ def _check(dense: Batch, prior: Prior, points: int) -> None:
             f"superset: expected clouds of at least points={points} (>= 1) points each, got "
             f"{int(dense.counts.min()) if len(dense) else 'no clouds'}."
         )
+    _check_width(dense.select([int(dense.counts.argmax())]), prior, points)
+
+
+def _check_width(whole: Batch, prior: Prior, points: int) -> None:
+    """Refuse white noise that is wider for more points: a part of a draw is too wide for its number."""
+    x, noise = torch.zeros_like(whole.x), whole.randn(torch.Generator().manual_seed(0))[:points]
+    x[:points] = noise - noise.mean(0)
+    part = Batch(x[:points], torch.zeros(points, dtype=torch.long, device=x.device), 1, whole.context)
+    if not torch.allclose(prior.score(x, whole)[:points], prior.score(part.x, part), rtol=1e-3, atol=1e-6):
+        raise ValueError(
+            f"superset: the width of {type(prior).__name__} depends on the number of points, so {points} points of a "
+            f"draw of {len(x)} do not follow its law. Take one of fixed width, such as MeanFreeGaussian."
+        )

@@ -190,13 +190,13 @@ def _slabs(
 
 
 def _tree(x: np.ndarray, size: np.ndarray | None):
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     if size is None:
-        return cKDTree(x), x
+        return KDTree(x), x
     x = np.mod(x, size)
     x = np.where(x >= size, 0.0, x)  # the remainder of −1e-17 rounds to the size
-    return cKDTree(x, boxsize=size), x
+    return KDTree(x, boxsize=size), x
 
 
 def _tree_within(x: np.ndarray, radius: float, size: np.ndarray | None) -> np.ndarray:
@@ -207,7 +207,7 @@ def _tree_within(x: np.ndarray, radius: float, size: np.ndarray | None) -> np.nd
 def _tree_nearest(x: np.ndarray, k: int, size: np.ndarray | None) -> np.ndarray:
     """All within the distance of the k-th, then the k first of these by distance and number: ties as elsewhere."""
     tree, x = _tree(x, size)
-    reach = tree.query(x, [min(k + 1, len(x))])[0][:, 0]
+    reach = tree.query(x, [min(k + 1, len(x))])[0][:, 0]  # type: ignore[arg-type]  # a list asks for the k-th alone
     near = tree.query_ball_point(x, reach * (1 + 1e-9) + 1e-300)
     centre = np.repeat(np.arange(len(x)), [len(others) for others in near])
     other = np.concatenate([np.asarray(others, np.int64) for others in near])

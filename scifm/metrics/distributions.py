@@ -143,7 +143,8 @@ def compare(
         (True, True)
     """
     x, y = [v.detach().reshape(-1).cpu().double() for v in x], [v.detach().reshape(-1).cpu().double() for v in y]
-    all_x, all_y = _numbers("compare", *(torch.cat([*v, torch.zeros(0, dtype=torch.float64)]) for v in (x, y)))
+    nothing = torch.zeros(0, dtype=torch.float64)
+    all_x, all_y = _numbers("compare", torch.cat([*x, nothing]), torch.cat([*y, nothing]))
 
     def distance(some_x: list[Tensor], some_y: list[Tensor]) -> float:
         a, b = torch.cat(some_x), torch.cat(some_y)

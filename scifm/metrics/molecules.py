@@ -97,11 +97,12 @@ def stable_atoms(batch: Batch, valences: Mapping[int, tuple[int, ...]] = VALENCE
 def _stable_atoms(bonded: Batch, valences: Mapping[int, tuple[int, ...]]) -> Tensor:
     assert bonded.edge_index is not None
     z = bonded.nodes["z"]
-    allowed = torch.zeros(len(SYMBOLS), 8, dtype=torch.bool, device=z.device)
+    most = max((max(sums) for sums in valences.values()), default=0)
+    allowed = torch.zeros(len(SYMBOLS), most + 2, dtype=torch.bool, device=z.device)  # the last column is for more
     for number, sums in valences.items():
         allowed[number, list(sums)] = True
     total = torch.zeros_like(z).index_add(0, bonded.edge_index[0], bonded.edges["bond"] + 1)
-    return allowed[z, total.clamp(max=7)] & (total <= 7)
+    return allowed[z, total.clamp(max=most + 1)]
 
 
 def stable_molecules(batch: Batch, valences: Mapping[int, tuple[int, ...]] = VALENCES) -> Tensor:

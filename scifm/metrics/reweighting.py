@@ -26,7 +26,7 @@ from scifm.solve import Solver
 from scifm.trace import Exact, Trace
 from scifm.weights import Weights, refuse_noise, weigh
 
-__all__ = ["Reweighted", "reweight"]
+__all__ = ["Reweighted", "check_space", "reweight"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,16 +119,21 @@ def _noise(logdet: Tensor) -> Tensor:
 def _checked(flow: Flow, energy: Energy, like: Batch, chunk: int) -> None:
     if len(like) == 0 or chunk < 1:
         raise ValueError(f"reweight: expected at least one sample and a chunk of at least 1, got {len(like)}, {chunk}.")
+    check_space(flow, energy, like)
+    if bool((like.dims != like.dims[0]).any()):
+        raise ValueError(
+            "reweight: the samples differ in size, and each size has a log Z of its own; select samples of one size."
+        )
+
+
+def check_space(flow: Flow, energy: Energy, like: Batch) -> None:
+    """ValueError where a flow has its density on another space than the energy: their ratio is no weight."""
     ours, theirs = flow.prior.dims(like), energy.dims(like)
     if not torch.equal(ours.double(), theirs.double()):
         raise ValueError(
             f"reweight: the flow has its density in {float(ours[0]):g} dimensions and the energy in "
             f"{float(theirs[0]):g}, so their ratio means nothing. An energy that does not change under translations "
             "needs a prior of centred sets, such as MeanFreeGaussian."
-        )
-    if bool((like.dims != like.dims[0]).any()):
-        raise ValueError(
-            "reweight: the samples differ in size, and each size has a log Z of its own; select samples of one size."
         )
 
 

@@ -63,6 +63,8 @@ class Conditions(nn.Module):
         self.time = nn.Linear(time_width, width)
         self.nodes = nn.ModuleDict({name: nn.Linear(k, width, bias=False) for name, k in nodes.items()})
         self.context = nn.ModuleDict({name: nn.Linear(k, width, bias=False) for name, k in context.items()})
+        for weight in (*self.nodes.parameters(), *self.context.parameters()):
+            nn.init.normal_(weight)  # as embeddings start: of k classes only one is there at a time
         self.pair_width = 1 + sum(edges.values()) if edges else 0
 
     def forward(self, t: Tensor, points: Batch) -> Tensor:
@@ -106,7 +108,10 @@ class Conditions(nn.Module):
         one = torch.ones(points.edge_index.shape[1], 1, **kind)
         values = [self._numbers("edges", name, points.edges, points) for name in self.sizes["edges"]]
         features = torch.zeros(b * n * n, self.pair_width, **kind)
-        features[first[inside] * n + second[inside] % n] = torch.cat([one, *values], 1)[inside]
+        value = torch.cat([one, *values], 1)[inside]
+        first, second = first[inside], second[inside]
+        features[second * n + first % n] = value  # a bond that is given once counts in both directions
+        features[first * n + second % n] = value
         return features.reshape(b, n, n, self.pair_width)
 
     def _numbers(self, kind: str, name: str, held: Mapping[str, Tensor], points: Batch) -> Tensor:

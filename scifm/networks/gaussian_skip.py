@@ -37,8 +37,8 @@ class GaussianSkip(nn.Module):
     Example:
         >>> from scifm.networks import MLP
         >>> x = torch.ones(1, 2)
-        >>> GaussianSkip(MLP(2))(torch.zeros(1), x, Batch(x))  # at t = 0 the velocity is the mean of x1 less x0
-        tensor([[-1., -1.]], grad_fn=<AddBackward0>)
+        >>> GaussianSkip(MLP(2))(torch.zeros(1), x, Batch(x)).tolist()  # at t = 0 it is the mean of x1, less x0
+        [[-1.0, -1.0]]
     """
 
     def __init__(self, velocity: nn.Module, path: Path = Linear(), scale: float = 1.0):

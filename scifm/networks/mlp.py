@@ -37,6 +37,8 @@ class MLP(nn.Module):
         torch.Size([5, 2])
     """
 
+    symmetries = frozenset()
+
     def __init__(self, event: int | Sequence[int], hidden: Sequence[int] = (128, 128, 128), time_width: int = 64):
         super().__init__()
         shape = (event,) if isinstance(event, int) else tuple(event)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from scifm.batch import Batch
 from scifm.blocks import Block, blocks
 from scifm.networks.conditions import NOTHING, Conditions, Sizes
+from scifm.networks.layers import linear, perceptron, tamed
 from scifm.networks.radial import Radial, radial_of
 from scifm.networks.time import check_sizes
 
@@ -80,6 +81,8 @@ class PaiNN(nn.Module):
         points = batch.replace(x).points
         if points.event != (3,):
             raise ValueError(f"PaiNN: made for points of 3 coordinates, got points of shape {points.event}.")
+        if not len(points.x):
+            return torch.zeros_like(x)
         h, parts = self.conditions(t, points), blocks(points)
         moved = [self._block(block.pad(points.x), block.pad(h), block, points) for block in parts]
         return parts.rows(moved).reshape(x.shape)
@@ -110,12 +113,12 @@ class Message(nn.Module):
     def __init__(self, width: int, features: int, first: bool):
         super().__init__()
         self.parts = (width, width) if first else (width, width, width)  # at first there are no vectors to hear of
-        self.phi = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, sum(self.parts)))
-        self.filter = nn.Linear(features, sum(self.parts), bias=False)
+        self.phi = perceptron(width, width, sum(self.parts))
+        self.filter = linear(features, sum(self.parts), bias=False)
 
     def forward(self, h: Tensor, v: Tensor, filters: Tensor, directed: Tensor) -> tuple[Tensor, Tensor]:
         b, n, width = h.shape
-        by = self.phi(h)[:, :, None] * self.filter.weight.T  # (b, n, K, parts), the other's word in each filter
+        by = self.phi(tamed(h))[:, :, None] * self.filter.weight.T  # (b, n, K, parts), the other's word in each filter
         own, along, *carried = (word.flatten(1, 2) for word in by.split(self.parts, -1))
         new = v + directed.matmul(along).reshape(b, n, 3, width)
         if carried:
@@ -130,21 +133,20 @@ class Update(nn.Module):
     def __init__(self, width: int, chiral: bool):
         super().__init__()
         self.chiral, self.width = chiral, width
-        self.mix = nn.Linear(width, 2 * width, bias=False)
-        self.gates = nn.Sequential(
-            nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, (4 if chiral else 3) * width)
-        )
+        self.mix = linear(width, 2 * width, bias=False)
+        self.gates = perceptron(2 * width, width, (4 if chiral else 3) * width)
 
     def forward(self, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         u, w = self.mix(v).chunk(2, -1)
         size = (w.square().sum(2) + 1e-6).sqrt()
-        gates = self.gates(torch.cat([h, size], -1))
+        less = 1 / (1 + size)  # products of vectors grow as one of them
+        gates = self.gates(tamed(torch.cat([h, size], -1)))
         alpha, beta, gamma, *delta = gates.chunk(4 if self.chiral else 3, -1)
         new = alpha[:, :, None] * u
         if delta:
             across = u.roll(-1, 2) * w.roll(-2, 2) - u.roll(-2, 2) * w.roll(-1, 2)  # faster than linalg.cross
-            new = new + (delta[0] / (1 + size))[:, :, None] * across
-        return h + beta + gamma * (u * w).sum(2), v + new
+            new = new + (delta[0] * less)[:, :, None] * across
+        return h + beta + gamma * less * (u * w).sum(2), v + new
 
 
 class Head(nn.Module):
@@ -152,11 +154,11 @@ class Head(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.gate = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.gate = perceptron(width, width, width)
         self.mix = nn.Linear(width, 1, bias=False)
         nn.init.zeros_(self.mix.weight)
 
     def forward(self, h: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         own = mask[..., None].to(v)
-        moved = self.mix(v * self.gate(h)[:, :, None]).squeeze(-1) * own
+        moved = self.mix(v * self.gate(tamed(h))[:, :, None]).squeeze(-1) * own
         return (moved - moved.sum(1, keepdim=True) / own.sum(1, keepdim=True).clamp(min=1)) * own

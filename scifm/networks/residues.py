@@ -1,7 +1,7 @@
 """A network for chains of residues, by their Cα: along the chain it looks closely, through space it looks far.
 
-What makes a protein of a random walk is mostly local: bonds of 3.8 Å, angles and torsions of consecutive Cα, of one hand
-in helices.  So each residue hears of those up to `window` places before and behind it, in its own chain, through a
+What makes a protein of a random walk is mostly local: bonds of 3.8 Å, angles and torsions of consecutive Cα, of one
+hand in helices.  So each residue hears of those up to `window` places before and behind it, in its own chain, through a
 network on pairs that knows the offset (relative positions, Shaw et al. 2018, arXiv:1803.02155), both residues and their
 distance,
 
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from scifm.batch import Batch
 from scifm.blocks import Block, blocks
 from scifm.networks.conditions import NOTHING, Conditions, Sizes
+from scifm.networks.layers import SILU, linear, tamed
 from scifm.networks.painn import Head, Message, Update
 from scifm.networks.radial import Radial
 from scifm.networks.time import check_sizes
@@ -75,8 +76,8 @@ class Residues(nn.Module):
         self.window = window
         self.conditions = Conditions(width, nodes, context)
         self.near, self.far = Radial(16, scale), Radial(FAR, 4 * scale)
-        self.place = nn.Linear(3, width, bias=False)
-        self.start = nn.Linear(FAR + 1, width, bias=False)
+        self.place = linear(3, width, bias=False)
+        self.start = linear(FAR + 1, width, bias=False)
         self.windows = nn.ModuleList(_Window(width, len(self.near.k), 2 * window) for _ in range(layers))
         self.messages = nn.ModuleList(Message(width, FAR, first=True) for _ in range(layers))
         self.updates = nn.ModuleList(Update(width, chiral) for _ in range(layers))
@@ -146,13 +147,14 @@ class _Window(nn.Module):
 
     def __init__(self, width: int, features: int, places: int):
         super().__init__()
-        self.receiver, self.sender = nn.Linear(width, width), nn.Linear(width, width, bias=False)
-        self.pair, self.edge = nn.Linear(features, width, bias=False), nn.Linear(width, width)
-        self.offset = nn.Parameter(torch.randn(places, width) / 2)
-        self.scalar, self.vector, self.carry = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.receiver, self.sender = linear(width, width), linear(width, width, bias=False)
+        self.pair, self.edge = linear(features, width, bias=False), linear(width, width, gain=SILU**-0.5)
+        self.offset = nn.Parameter(nn.init.normal_(torch.empty(places, width), std=0.5))
+        self.scalar, self.vector, self.carry = (linear(width, width, bias=False, gain=SILU**-0.5) for _ in range(3))
 
     def forward(self, h: Tensor, v: Tensor, seen: _Seen) -> tuple[Tensor, Tensor]:
-        first = self.receiver(h)[:, :, None] + seen.of(self.sender(h)) + self.pair(seen.f) + self.offset
+        known = tamed(h)
+        first = self.receiver(known)[:, :, None] + seen.of(self.sender(known)) + self.pair(seen.f) + self.offset
         m = nn.functional.silu(self.edge(nn.functional.silu(first))) * seen.there
         along = self.vector(seen.directions.transpose(2, 3).matmul(m))  # (b, n, 3, width)
         carried = (self.carry(m)[:, :, :, None] * seen.of(v)).sum(2)

@@ -116,7 +116,7 @@ class _Layer(nn.Module):
         self.attend = _Attention(width)
         self.inducing = bool(inducing)
         if inducing:
-            self.queries = nn.Parameter(torch.randn(inducing, width))
+            self.queries = nn.Parameter(nn.init.normal_(torch.empty(inducing, width)))
             self.gather, self.between = _Attention(width), nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
 

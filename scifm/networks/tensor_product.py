@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from torch import Tensor, nn
 from scifm.batch import Batch
 from scifm.blocks import Block, blocks
 from scifm.networks.conditions import NOTHING, Conditions, Sizes
+from scifm.networks.layers import perceptron
 from scifm.networks.radial import Radial, radial_of
 from scifm.networks.time import check_sizes
 
@@ -84,7 +86,7 @@ class TensorProduct(nn.Module):
         self.conditions = Conditions(widths[0], nodes, context, edges)
         self.radial, self.degree = radial_of(scale), len(widths) - 1
         features = len(self.radial.k) + self.conditions.pair_width
-        self.filters = nn.Sequential(nn.Linear(features, 2 * FILTERS), nn.SiLU(), nn.Linear(2 * FILTERS, FILTERS))
+        self.filters = perceptron(features, 2 * FILTERS, FILTERS)
         vectors = (0, widths[1])  # all that the velocity needs of the last layer
         self.layers = nn.ModuleList(
             _Layer(widths[:1] if i == 0 else widths, vectors if i == layers - 1 else widths, self.degree, chiral)
@@ -139,7 +141,8 @@ class _Layer(nn.Module):
         from e3nn import o3
 
         def irreps(widths: Sequence[int]) -> o3.Irreps:
-            return o3.Irreps([(mul, (l, 1 if chiral else (-1) ** l)) for l, mul in enumerate(widths) if mul])
+            found: Any = [(mul, (l, 1 if chiral else (-1) ** l)) for l, mul in enumerate(widths) if mul]
+            return o3.Irreps(found)  # type: ignore[return-value]
 
         scalars, others = irreps(after[:1]), irreps((0, *after[1:]))
         gates = o3.Irreps([(others.num_irreps, (0, 1))])
@@ -149,7 +152,7 @@ class _Layer(nn.Module):
         self.mix, self.own = o3.Linear(middle, gate.irreps_in), o3.Linear(irreps(before), gate.irreps_in)
         self.gate, self.after = gate, o3.Linear(gate.irreps_out, irreps(after))
         self.residual = tuple(before) == tuple(after)
-        self.weights = nn.ParameterList(torch.randn(FILTERS, before[a]) for a, _, _ in self.paths)
+        self.weights = nn.ParameterList(nn.init.normal_(torch.empty(FILTERS, before[a])) for a, _, _ in self.paths)
         for path in self.paths:
             self.register_buffer("couple_{}{}{}".format(*path), _coupling(*path), persistent=False)
 

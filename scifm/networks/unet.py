@@ -59,6 +59,8 @@ class UNet(nn.Module):
         torch.Size([2, 1, 25, 53])
     """
 
+    symmetries = frozenset()
+
     def __init__(
         self,
         channels: int,

@@ -11,7 +11,6 @@ Nothing else changes: flow, loss and likelihood see v.  Traces go in reverse mod
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from scifm.batch import Batch
@@ -49,8 +48,5 @@ class Unwhitened(nn.Module):
     def forward(self, t: Tensor, x: Tensor, batch: Batch) -> Tensor:
         coloured = self.prior.colour(x, batch)
         velocity = self.prior.project(self.velocity(t, coloured, batch.replace(coloured)), batch)
-        return self.prior.whiten(velocity, batch) - batch.keep((self, x.dtype), lambda: self._rest(x, batch))
-
-    def _rest(self, x: Tensor, batch: Batch) -> Tensor:
-        """Whitening of a velocity of zero: its affine part, which a difference of points does not have."""
-        return self.prior.whiten(torch.zeros(x.shape, dtype=x.dtype, device=x.device), batch)
+        # whitening is affine, and a velocity is a difference of points
+        return self.prior.whiten(coloured + velocity, batch) - self.prior.project(x, batch)

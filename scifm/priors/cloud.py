@@ -63,13 +63,13 @@ class Ball(Prior):
 
     def sample(self, like: Batch, generator: torch.Generator | None = None) -> Tensor:
         d, way = coordinates("Ball", like), _directions(like, generator)
-        if math.isinf(self.power):
-            r = _uniform(like, generator).pow(1 / d)
-        else:
+        r = _uniform(like, generator).pow(1 / d)
+        if not math.isinf(self.power):
+            # γ(a) is γ(a + 1) u^(1/a): drawn at once, γ of a small a = d/p would underflow, and no point come near 0.
             device = like.x.device if generator is None else generator.device
-            law = torch.distributions.Gamma(torch.tensor(d / self.power, dtype=like.x.dtype, device=device), 1.0)
+            law = torch.distributions.Gamma(torch.tensor(1 + d / self.power, dtype=like.x.dtype, device=device), 1.0)
             with lent(generator):
-                r = law.sample(like.x.shape[:-1]).to(like.x.device).pow(1 / self.power)
+                r = r * law.sample(like.x.shape[:-1]).to(like.x.device).pow(1 / self.power)
         return way * (r * self.radius.to(r))[..., None]
 
     def log_prob(self, x: Tensor, like: Batch) -> Tensor:

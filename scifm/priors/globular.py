@@ -184,7 +184,7 @@ class GlobularChain(Prior):
             B = _memory(n, (radius / link * n.pow(exponent)).square())[number]
             return B, link * ((1 + B) / (2 * d)).sqrt()
 
-        return points.keep(("globular", link, radius, exponent), solve)
+        return points.keep(("globular", link, radius, exponent, d), solve)
 
     def _constant(self, like: Batch, d: int) -> Tensor:
         """log p at the origin, (B,) float64."""

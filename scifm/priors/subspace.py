@@ -2,7 +2,7 @@
 
 How far outside is a mistake: further than single precision rounds, relative to the largest value of the sample.  In
 double precision too, since data are often centred or masked before they are converted.  What is let through changes
-log-densities in the second order of that, by less than 1e-9.
+log-densities in the second order of that, by less than 1e-9 of |x|²/2σ².
 """
 
 from __future__ import annotations

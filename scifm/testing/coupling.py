@@ -69,7 +69,7 @@ def check_coupling(
     symmetries = symmetries_of(coupling)
     if symmetries:
         _check_orbits(symmetries, x0, paired, batch, ignore)
-        if torch.equal(paired, coupling(x0, batch, fresh(seed + 1))):
+        if _draws_nothing(coupling, x0, batch, seed):  # else it is equivariant in law only
             _check_equivariance(coupling, symmetries, x0, paired, batch)
         return
     uses = [paired] if permutes else [coupling(x0, batch, fresh(seed + 1 + i)) for i in range(REPEATS)]
@@ -92,6 +92,13 @@ def check_coupling(
                 f"Coupling: {named} has a draw that is used {off:.2g} times too often or too seldom on average, so x0 "
                 "does not follow the prior.",
             )
+
+
+def _draws_nothing(coupling: Callable[..., Tensor], x0: Tensor, batch: Batch, seed: int) -> bool:
+    generator = fresh(seed)
+    before = generator.get_state()
+    coupling(x0, batch, generator)
+    return torch.equal(before, generator.get_state())
 
 
 def _check_law(coupling: Callable[..., Tensor], batch: Batch, prior: Prior, seed: int) -> None:

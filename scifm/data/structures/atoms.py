@@ -66,8 +66,9 @@ class Atoms:
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
             raise ValueError(
-                f"{int(bad.sum())} atoms have a coordinate that is NaN or infinite, the first is {self.at(first)}: "
-                f"({', '.join(f'{v:g}' for v in self.xyz[first])}). Repair the file, or take the atoms out."
+                f"{int(bad.sum())} atoms have a coordinate that is missing, NaN or infinite, the first is "
+                f"{self.at(first)}: ({', '.join(f'{v:g}' for v in self.xyz[first])}). Repair the file, or take the "
+                "atoms out."
             )
 
     def __len__(self) -> int:

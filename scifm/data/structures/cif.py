@@ -18,9 +18,8 @@ from scifm.data.structures.atoms import NUMBERLESS, Atoms
 __all__ = ["read_bcif", "read_mmcif"]
 
 _NEEDED = ("Cartn_x", "Cartn_y", "Cartn_z", "label_atom_id", "label_comp_id")
-_ABSENT = ("", ".", "?")
-Column = Callable[[str], np.ndarray]
-"""Name of a column -> its entries (A,)."""
+Column = Callable[[str, type, Any], np.ndarray]
+"""column(name, kind, absent): entries (A,) of one kind (str, int or float), with `absent` where the file says . or ?"""
 
 
 def read_mmcif(content: bytes) -> Atoms:
@@ -33,19 +32,24 @@ def read_mmcif(content: bytes) -> Atoms:
     import gemmi
 
     try:
-        document = gemmi.cif.read_string(content.decode("utf-8", "replace"))
+        document = gemmi.cif.read_string(content.decode("ascii", "replace").replace("\ufffd", "?"))
     except ValueError as error:
         if content.startswith((b"HEADER", b"ATOM  ", b"MODEL ", b"REMARK", b"CRYST1", b"HETATM")):
             raise ValueError("looks like a PDB file; name it .pdb.") from None
         reason = str(error).removeprefix("string:")
         raise ValueError(f"is no mmCIF, or damaged or cut short (line {reason}); fetch it again.") from None
     blocks = [b for b in document if b.find_mmcif_category("_atom_site.").width()]
+    # raw=False gives None for `?` and False for `.`
     table = _only({b.name: b for b in blocks}, len(document)).get_mmcif_category("_atom_site.", raw=False)
 
-    def column(name: str) -> np.ndarray:
-        return np.array([v or "" for v in table[name]])  # gemmi gives None for `?` and False for `.`
+    def column(name: str, kind: type, absent: Any) -> np.ndarray:
+        values = [absent if v is None or v is False else v for v in table[name]]
+        try:
+            return np.array(values, dtype=None if kind is str else kind)
+        except ValueError:
+            return np.array([_number(v, kind, name, row) for row, v in enumerate(values, start=1)])
 
-    return _atoms(set(table), column, lambda name: _floats(column(name), name))
+    return _atoms(set(table), column)
 
 
 def read_bcif(content: bytes) -> Atoms:
@@ -59,13 +63,13 @@ def read_bcif(content: bytes) -> Atoms:
         raise ValueError(f"is no BinaryCIF, or damaged or cut short ({_first(error)}); fetch it again.") from error
     table = _only(found, len(file))["atom_site"]
 
-    def column(name: str, kind: type = str) -> np.ndarray:
+    def column(name: str, kind: type, absent: Any) -> np.ndarray:
         try:
-            return table[name].as_array(kind, masked_value=math.nan if kind is float else None)
+            return table[name].as_array(kind, masked_value=absent)
         except Exception as error:
             raise ValueError(f"its column {name} is damaged ({_first(error)}); fetch it again.") from error
 
-    return _atoms(set(table), column, lambda name: column(name, float))
+    return _atoms(set(table), column)
 
 
 def _only(blocks: Mapping[str, Any], there: int) -> Any:
@@ -80,61 +84,38 @@ def _first(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0][:120]}"
 
 
-def _atoms(names: set[str], column: Column, numbers: Column) -> Atoms:
+def _number(value: Any, kind: type, name: str, row: int) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(f"{name} of atom {row} is {str(value)!r}, which is no number.") from None
+
+
+def _atoms(names: set[str], column: Column) -> Atoms:
     missing = [n for n in _NEEDED if n not in names]
     if missing:
         raise ValueError(f"its atoms have no {', '.join(missing)}; it is cut short, or describes a chemical compound.")
-    xyz = np.stack([numbers(f"Cartn_{a}") for a in "xyz"], 1)
+    xyz = np.stack([column(f"Cartn_{a}", float, math.nan) for a in "xyz"], 1)
     size = len(xyz)
 
-    def text(*wanted: str) -> np.ndarray:
+    def first(kind: type, absent: Any, *wanted: str) -> np.ndarray:
         """The first of these columns that is there, filled from the next where it says nothing."""
-        found = np.full(size, "", dtype="U1")
+        found = np.full(size, absent)
         for name in wanted:
-            if name in names:
-                value = column(name)
-                found = np.where(found == "", np.where(np.isin(value, _ABSENT), "", value), found)
+            if name in names and (empty := found == absent).any():
+                value = column(name, kind, absent)
+                found = value if empty.all() else np.where(empty, value, found)
         return found
 
+    number = first(int, NUMBERLESS, "auth_seq_id", "label_seq_id")
     return Atoms(
-        xyz=xyz, name=text("label_atom_id"), residue=text("label_comp_id"), chain=text("auth_asym_id", "label_asym_id"),
-        number=_integers(text("auth_seq_id", "label_seq_id"), NUMBERLESS), insertion=text("pdbx_PDB_ins_code"),
-        altloc=text("label_alt_id"), element=text("type_symbol"), sequence=_integers(text("label_seq_id"), -1),
-        occupancy=_numbers(text("occupancy")), hetero=text("group_PDB") == "HETATM",
-        model=_in_order(text("pdbx_PDB_model_num")), where=np.arange(1, size + 1), row="atom",
+        xyz=xyz, name=first(str, "", "label_atom_id"), residue=first(str, "", "label_comp_id"),
+        chain=first(str, "", "auth_asym_id", "label_asym_id"), number=number,
+        insertion=first(str, "", "pdbx_PDB_ins_code"), altloc=first(str, "", "label_alt_id"),
+        element=first(str, "", "type_symbol"), sequence=first(int, -1, "label_seq_id"),
+        occupancy=first(float, 1.0, "occupancy"), hetero=first(str, "", "group_PDB") == "HETATM",
+        model=_in_order(first(int, 0, "pdbx_PDB_model_num")), where=np.arange(1, size + 1), row="atom",
     )  # fmt: skip
-
-
-def _floats(field: np.ndarray, what: str) -> np.ndarray:
-    try:
-        return field.astype(np.float64)
-    except ValueError:
-        pass
-    for row, text in enumerate(field, start=1):
-        try:
-            float(text)
-        except ValueError:
-            kind = "is missing" if text in _ABSENT else f"is {str(text)!r}, which is no number"
-            raise ValueError(f"{what} of atom {row} {kind}.") from None
-    raise AssertionError("unreachable")
-
-
-def _numbers(field: np.ndarray) -> np.ndarray:
-    """Occupancies: what cannot be read counts as 1."""
-    found, back = np.unique(field, return_inverse=True)
-    return np.array([_or(float, v, 1.0) for v in found])[back]
-
-
-def _integers(field: np.ndarray, default: int) -> np.ndarray:
-    found, back = np.unique(field, return_inverse=True)
-    return np.array([_or(int, v, default) for v in found], dtype=np.int64)[back]
-
-
-def _or(kind: Callable, text: str, default: float) -> float:
-    try:
-        return kind(text)
-    except ValueError:
-        return default
 
 
 def _in_order(models: np.ndarray) -> np.ndarray:

@@ -145,8 +145,15 @@ def _cutter(rows: list[bytes], width: int = _WIDTH) -> Callable[[int, int], np.n
 
 
 def _strip(field: np.ndarray) -> np.ndarray:
-    found, back = np.unique(field, return_inverse=True)  # few differ: strip those
+    found, back = _unique(field)  # few differ: strip those
     return np.array([v.decode("latin-1").strip() for v in found])[back]
+
+
+def _unique(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Different entries, and which one each is; numbers sort faster than text."""
+    width = 1 << (field.dtype.itemsize - 1).bit_length()
+    codes, back = np.unique(field.astype(f"S{width}").view(f"u{width}"), return_inverse=True)
+    return codes.view(f"S{width}"), back
 
 
 def _floats(field: np.ndarray, where: np.ndarray, what: str) -> np.ndarray:
@@ -166,7 +173,7 @@ def _floats(field: np.ndarray, where: np.ndarray, what: str) -> np.ndarray:
 
 def _occupancy(field: np.ndarray) -> np.ndarray:
     """It only chooses between alternate positions: what cannot be read counts as 1."""
-    found, back = np.unique(field, return_inverse=True)
+    found, back = _unique(field)
     return np.array([_float_or(v, 1.0) for v in found])[back]
 
 
@@ -181,7 +188,7 @@ def _residue_numbers(field: np.ndarray) -> np.ndarray:
     try:
         return field.astype(np.int64)
     except ValueError:
-        found, back = np.unique(field, return_inverse=True)
+        found, back = _unique(field)
         return np.array([_residue_number(v.decode("latin-1")) for v in found])[back]
 
 
@@ -200,7 +207,7 @@ def _residue_number(text: str) -> int:
 
 def _elements(field: np.ndarray) -> np.ndarray:
     """Element symbols; digits in these columns are the serial numbers of files older than 1996."""
-    found, back = np.unique(field, return_inverse=True)
+    found, back = _unique(field)
     texts = [v.decode("latin-1").strip() for v in found]
     return np.array([t if t.isalpha() else "" for t in texts])[back]
 

@@ -190,17 +190,25 @@ def _check_atoms(atoms: Atoms, run: np.ndarray, protein: np.ndarray) -> None:
                 "chain, or are its columns shifted?"
             )
     rows = np.flatnonzero(protein[run])
-    heavy = rows[~np.char.startswith(np.char.lstrip(atoms.name[rows], "0123456789"), "H")]
-    codes = [np.unique(c[heavy], return_inverse=True)[1].astype(np.int64) for c in (atoms.name, atoms.altloc)]
-    key = (run[heavy] * (codes[0].max() + 1) + codes[0]) * (codes[1].max() + 1) + codes[1]
-    order = np.argsort(key, kind="stable")
-    twice = np.flatnonzero(np.diff(key[order]) == 0)
+    names, labels = (_codes(c[rows]) for c in (atoms.name, atoms.altloc))
+    order = np.lexsort((labels, names, run[rows]))
+    again = [np.diff(c[order]) == 0 for c in (labels, names, run[rows])]
+    twice = np.flatnonzero(again[0] & again[1] & again[2])
+    twice = [k for k in twice.tolist() if not str(atoms.name[rows[order[k]]]).lstrip("0123456789").startswith("H")]
     if len(twice):
-        one, two = (int(heavy[order[twice[0] + k]]) for k in (0, 1))
+        one, two = (int(rows[order[twice[0] + k]]) for k in (0, 1))
         raise ValueError(
             f"duplicate atom {atoms.at(one)}, again in {atoms.row} {atoms.where[two]}, without labels of alternate "
             "positions; remove one of them, or label them."
         )
+
+
+def _codes(texts: np.ndarray) -> np.ndarray:
+    """A number for each text of up to eight letters, which compares faster."""
+    try:
+        return texts.astype("S8").view(np.uint64)
+    except UnicodeEncodeError:
+        return np.char.encode(texts, "ascii", "replace").astype("S8").view(np.uint64)
 
 
 def _known(element: str) -> bool:
