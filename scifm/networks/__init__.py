@@ -3,6 +3,7 @@
     MLP             dense vectors (B, D): tables, two-dimensional toys
     UNet            dense grids (B, C, *grid) in one to three dimensions, periodic or walled per axis
     PointNet        sets of points (N, D), permutation equivariant; a dense vector counts as a set of one point
+    LeadingModes    one molecule's conformations, few of them: the modes of the largest variance, and nothing else
     SetTransformer  clouds of many points: attention, through inducing points where n² is too much
     EGNN            sets of points in any dimension, equivariant under rotations, reflections and permutations
     PaiNN           the same in space, with vectors beside scalars; cheaper than EGNN for many points; chiral if asked
@@ -10,6 +11,8 @@
     Residues        chains of residues, by their Cα: neighbours along the chain and in space; chiral unless told not to
 
 The last five look at what does not flow: labels of points, of samples and of bonds, by `nodes`, `context` and `edges`.
+Around them, GaussianSkip adds what is right for Gaussian data, and Unwhitened shows data coordinates to a network in a
+flow that learns in the metric of its prior.
 `symmetries` of a network says under what it is equivariant; `scifm.testing.check_equivariant` checks that.
 
 None of them lets one sample of a batch see another (no batch norm), so a likelihood never depends on the company
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 from scifm.networks.egnn import EGNN
 from scifm.networks.gaussian_skip import GaussianSkip
+from scifm.networks.leading_modes import LeadingModes
 from scifm.networks.mlp import MLP
 from scifm.networks.painn import PaiNN
 from scifm.networks.pointnet import PointNet
@@ -34,8 +38,9 @@ from scifm.networks.unwhitened import Unwhitened
 
 __all__ = [
     "EGNN",
-    "MLP",
     "GaussianSkip",
+    "LeadingModes",
+    "MLP",
     "PaiNN",
     "PointNet",
     "Radial",
