@@ -150,7 +150,7 @@ class Batch:
         return self.keep(("points", n), lay_out).replace(rows)
 
     def keep(self, name: Any, make: Callable[[], Any]) -> Any:
-        """What `make` gives, made once for a layout and shared by all `replace`d batches; it must not depend on x."""
+        """What `make` gives, made once for a layout and shared by all that `replace` makes; it must not depend on x."""
         if name not in self._kept:
             # out of inference mode, or it could not serve a later gradient, and out of torch.func's transforms, or
             # it would be wrapped for the one that is running and be dead after it
