@@ -145,7 +145,7 @@ def test_a_run_of_sets_goes_on_where_it_was_stopped(train, folder: Path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr("scifm.train.update", stopped)
-        assert main(["train", "point_clouds", *TINY, *words, *RUN]) == 130
+        assert main(["train", "point_clouds", *TINY, "--layers", "1", *words, *RUN]) == 130
     assert Run.open("run").status == "interrupted"
     assert main(["train", "--resume", "run", "--track", "none"]) == 0
     for name in ("samples.npz", "score.json"):
