@@ -17,6 +17,7 @@ from torch import Tensor
 from scifm.batch import Batch
 from scifm.data.transforms import Identity, Transform
 from scifm.priors import Prior
+from scifm.priors.subspace import tolerance
 
 __all__ = ["check_density", "log_det", "on_subspace"]
 
@@ -42,7 +43,11 @@ def check_density(prior: Prior, like: Batch) -> None:
 
 
 def on_subspace(prior: Prior, x: Tensor, like: Batch) -> Tensor:
-    """x (rows, *event) itself, or its projection if that is the same to rounding.
+    """x (rows, *event) itself, or its projection if that is the same to the rounding of single precision.
+
+    In double precision too, since data are often centred or masked before they are converted. What is measured is the
+    distance from the subspace, relative to the length of the sample. One that has no length, a single point or several
+    in one place, may be off by 1e-6 of the model's unit in each number, the rounding of coordinates near 10.
 
     Raises:
         ValueError: naming the first sample that lies beside the subspace.
@@ -50,9 +55,9 @@ def on_subspace(prior: Prior, x: Tensor, like: Batch) -> Tensor:
     projected = prior.project(x, like)
     if projected is x:
         return x
-    off = like.total((projected - x).square().double()).sqrt().nan_to_num(nan=math.inf)
+    off = like.total((projected - x).square().double()).sqrt().nan_to_num(nan=math.inf, posinf=math.inf)
     size = like.total(x.square().double()).sqrt()
-    bad = ~(off <= 100 * torch.finfo(x.dtype).eps ** 0.75 * (1 + size))
+    bad = ~(off.isfinite() & (off <= tolerance(x.dtype) * size + 1e-6 * like.dims.double().sqrt()))
     if bool(bad.any()):
         first = int(bad.nonzero()[0])
         raise ValueError(

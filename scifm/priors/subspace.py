@@ -12,16 +12,19 @@ from torch import Tensor
 
 from scifm.batch import Batch
 
-__all__ = ["centred", "coordinates", "free_of_centre", "inside"]
+__all__ = ["centred", "coordinates", "free_of_centre", "inside", "tolerance"]
 
-_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4}
+
+def tolerance(dtype: torch.dtype) -> float:
+    """How far beside a subspace still counts as on it, relative to the length of a sample."""
+    return {torch.float64: 1e-5, torch.float32: 1e-4}.get(dtype, 3e-2)
 
 
 def inside(who: str, what: str, x: Tensor, projected: Tensor, like: Batch) -> Tensor:
     """x; a ValueError that names the first sample that is not (nearly) equal to its projection, `what` says why."""
     # Sums over a sample rather than maxima: `total` is the layout operation there is.
     off, size = like.total((x - projected).square()), like.total(x.square())
-    wrong = ~(off <= _TOLERANCE.get(x.dtype, 3e-2) ** 2 * size)
+    wrong = ~(off <= tolerance(x.dtype) ** 2 * size)
     if wrong.any():
         b = int(wrong.nonzero()[0])
         share = float((off[b] / size[b]).sqrt())
