@@ -9,6 +9,7 @@ import torch
 
 from scifm import Batch
 from scifm.energies import Bridge, DoubleWell, Energy, HarmonicCluster, LennardJones, PairEnergy
+from scifm.energies.lennard_jones import CLOSEST
 from scifm.energies.pairs import centred, squared_distances
 
 DW, LJ = DoubleWell(), LennardJones(each_pair=2)
@@ -105,6 +106,36 @@ def test_slopes_by_differences():
         assert isinstance(energy, PairEnergy)
         numeric = (energy.pair(s + h) - energy.pair(s - h)) / (2 * h)
         torch.testing.assert_close(energy.slope(s), numeric, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("r_min", [1.0, 2.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_gradient_of_lennard_jones_is_the_derivative_down_to_no_distance(dtype, r_min):
+    """Across r_m/100, where the power law ends and a line begins."""
+    energy = LennardJones(each_pair=2, r_min=r_min)
+    ratio = torch.tensor([0.0, 1e-3, 9.999e-3, 1e-2, 1.0001e-2, 2e-2, 0.1, 0.9, 1.0, 3.0], dtype=dtype)
+    s = (ratio * r_min).square().requires_grad_()
+    value = energy.pair(s)
+    (automatic,) = torch.autograd.grad(value.sum(), s)
+    tolerance = {"rtol": 1e-5 if dtype == torch.float32 else 1e-12, "atol": 1e-5 if dtype == torch.float32 else 1e-12}
+    torch.testing.assert_close(energy.slope(s.detach()), automatic, **tolerance)
+    assert (value[1:8] < value[:7]).all() and value.isfinite().all()  # it rises all the way in
+    x = torch.zeros(len(s), 2, 3, dtype=dtype)
+    x[:, 0, 0], x[:, 1, 0] = ratio * r_min / 2, -ratio * r_min / 2
+    x.requires_grad_()
+    (automatic,) = torch.autograd.grad(energy(x).sum(), x)
+    torch.testing.assert_close(energy.gradient(x), automatic, **tolerance)
+
+
+def test_a_line_of_lennard_jones_begins_without_a_step_and_without_a_kink():
+    s = torch.tensor([1 - 1e-7, 1 + 1e-7], dtype=torch.float64) * CLOSEST
+    energy = LennardJones(each_pair=1)
+    below, above = energy.pair(s).tolist()
+    assert below > above and below == pytest.approx(above, rel=2e-6)
+    assert energy.slope(s)[0].item() == pytest.approx(energy.slope(s)[1].item(), rel=2e-6)
+    a, b = energy.pair(torch.tensor([0.0, CLOSEST / 2], dtype=torch.float64)).tolist()
+    assert (a - b) / (CLOSEST / 2) == pytest.approx(-float(energy.slope(s)[0]), rel=1e-12)
+    assert energy.pair(torch.tensor([math.inf])).item() == 0
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from scifm.energies.checks import check_positive
@@ -22,12 +23,15 @@ from scifm.energies.pairs import PairEnergy
 
 __all__ = ["LennardJones"]
 
-CLOSEST = 1e-4  # (d/r_m)² below which the energy is flat: 1e24 ε, infinite for all purposes, and finite in float32
+CLOSEST = 1e-4  # (d/r_m)² below which the energy is linear: 1e24 ε, infinite for all purposes, and finite in float32
 
 
 @dataclass(frozen=True)
 class LennardJones(PairEnergy):
     """Lennard-Jones energy of a cluster.
+
+    Nearer than r_m/100 a pair's energy goes on linearly in the squared distance, with the value and the slope that it
+    has there, so that it is finite, and its gradient its derivative, where points coincide.
 
     Args:
         each_pair: how often a pair counts: 2 for the published LJ13 and LJ55, 1 for the textbook and bgflow.
@@ -56,7 +60,9 @@ class LennardJones(PairEnergy):
 
     def pair(self, s: Tensor) -> Tensor:
         p = self._inverse(s).pow(3)
-        return self.each_pair * self.epsilon * p * (p - 2)
+        inside = s - CLOSEST * self.r_min**2
+        # `where` and not a clamp: at the very place where both meet a clamp's derivative would count twice.
+        return self.each_pair * self.epsilon * p * (p - 2) + self.slope(s) * torch.where(inside < 0, inside, 0)
 
     def slope(self, s: Tensor) -> Tensor:
         inverse = self._inverse(s)
