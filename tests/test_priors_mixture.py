@@ -6,8 +6,22 @@ import pytest
 import torch
 from torch import distributions as laws
 
+from scifm import Flow
 from scifm.batch import Batch
-from scifm.priors import Conditional, Empirical, FullGaussian, Gaussian, Masked, MeanFreeGaussian, Mixture, Prior
+from scifm.couplings import Aligned
+from scifm.networks import EGNN
+from scifm.priors import (
+    Conditional,
+    Empirical,
+    FullGaussian,
+    Gaussian,
+    HarmonicChain,
+    HarmonicGraph,
+    Masked,
+    MeanFreeGaussian,
+    Mixture,
+    Prior,
+)  # fmt: skip
 
 DOUBLE = torch.float64
 MEANS = torch.tensor([[0.0, 0.0, 0.0], [3.0, -1.0, 2.0]], dtype=DOUBLE)
@@ -94,7 +108,7 @@ def test_mixture_on_a_subspace():
     assert torch.allclose(x.mean(1), torch.zeros(2, 3, dtype=DOUBLE), atol=1e-12)
     assert torch.equal(prior.dims(like), torch.full((2,), 9.0, dtype=DOUBLE))
     assert torch.allclose(prior.project(x + 5, like), x)
-    assert prior.symmetries == {"permutation", "rotation", "reflection"}
+    assert prior.symmetries == {"permutation", "automorphism", "rotation", "reflection"}
 
 
 @pytest.mark.parametrize(
@@ -114,12 +128,24 @@ def test_components_on_different_subspaces_are_refused(components, event):
 
 def test_what_holds_for_all_components_holds_for_the_mixture():
     data = Batch(torch.zeros(3, 2))
-    assert Mixture([Gaussian(), MeanFreeGaussian()]).symmetries == {"permutation"}
+    assert Mixture([Gaussian(), MeanFreeGaussian()]).symmetries == {"permutation", "automorphism"}
     assert not Mixture([Gaussian(), Gaussian(torch.zeros(2))]).symmetries
     assert not Mixture([Gaussian(), Empirical(data)]).has_density
     assert Mixture([Gaussian(), Gaussian()]).has_density and not Mixture([Gaussian()]).gaussian
     named = Mixture([Conditional(mean="a"), Conditional(mean="b", scale="a")])
     assert named.conditional == ("a", "b")
+
+
+def test_who_exchanges_any_points_exchanges_alike_ones_too():
+    """Springs on bonds allow automorphisms, white noise any permutation: both allow automorphisms."""
+    bonds, white, chain = HarmonicGraph(), MeanFreeGaussian(), HarmonicChain()
+    assert "permutation" not in bonds.symmetries and "automorphism" in bonds.symmetries  # or this tests nothing
+    for pair in ([bonds, white], [white, bonds]):
+        assert Mixture(pair).symmetries == {"automorphism", "rotation", "reflection"}
+        Flow(EGNN(3, 8), Mixture(pair), coupling=Aligned())
+    assert Mixture([chain, white]).symmetries == {"rotation", "reflection"}
+    with pytest.raises(ValueError, match="uses automorphism, under which Mixture is not invariant"):
+        Flow(EGNN(3, 8), Mixture([chain, white]), coupling=Aligned())
 
 
 def test_data_beside_noise_can_be_drawn_but_not_scored():

@@ -17,7 +17,6 @@ from scifm.couplings.crossing import crossed_by
 from scifm.couplings.equivariant import EquivariantTransport
 from scifm.couplings.hybrid import Hybrid
 from scifm.couplings.independent import independent
-from scifm.couplings.legal import symmetries_of
 from scifm.couplings.optimal_transport import OptimalTransport
 from scifm.couplings.paired import Paired, read_pairs, reflow, write_pairs
 from scifm.couplings.partial import Partial
@@ -42,7 +41,6 @@ __all__ = [
     "read_pairs",
     "reflow",
     "superset",
-    "symmetries_of",
     "transport_map",
     "write_pairs",
 ]

@@ -4,14 +4,9 @@ A coupling that turns or relabels a draw to bring it near its data keeps the mar
 invariant under what it did (Klein, Krämer and Noé 2023).  A harmonic chain is invariant under rotations and not under
 permutations; an anchored or masked prior under neither.
 
-Relabelling is of two kinds.  "permutation" exchanges any points.  "automorphism" exchanges those that nothing in the
-batch tells apart, with equal nodes and, where there are edges, equal bonds to the same neighbours; it is all that
-`Aligned` does.  A prior that looks at bonds alone, such as one of springs on bonds, has the second and not the first; a
-chain, which looks at the order of points, has neither; and whoever has the first has the second.
-
-And x0 *given* x1 is no longer the prior's law, it is the
-aligned one: over rotated data the marginal is right, over data that all stand one way it is not.  So the velocity must
-have the symmetry too; then the flow is the one that learns from data turned at random.
+The words are those of `scifm.symmetries`.  x0 *given* x1 is no longer the prior's law, it is the aligned one: over
+rotated data the marginal is right, over data that all stand one way it is not.  So the velocity must have the symmetry
+too; then the flow is the one that learns from data turned at random.
 """
 
 from __future__ import annotations
@@ -27,16 +22,9 @@ from scifm.couplings.crossing import crossed_by
 from scifm.couplings.equivariant import EquivariantTransport
 from scifm.couplings.hybrid import Hybrid
 from scifm.priors.base import Prior
+from scifm.symmetries import symmetries_of
 
-__all__ = ["check_legal", "symmetries_of"]
-
-
-def symmetries_of(part: Any) -> frozenset[str]:
-    """The attribute `symmetries`: of a coupling, what it uses; of a velocity or prior, what it has; none if it says
-    nothing.  A permutation may be an automorphism.
-    """
-    found = frozenset(getattr(part, "symmetries", frozenset()))
-    return found | {"automorphism"} if "permutation" in found else found
+__all__ = ["check_legal"]
 
 
 def check_legal(coupling: Any, prior: Prior, velocity: nn.Module) -> None:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from scifm.batch import Batch
-from scifm.couplings.legal import symmetries_of
 from scifm.paths import Linear, Path
+from scifm.symmetries import symmetries_of
 
 __all__ = ["GaussianSkip"]
 

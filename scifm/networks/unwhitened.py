@@ -14,8 +14,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from scifm.batch import Batch
-from scifm.couplings.legal import symmetries_of
 from scifm.priors.base import Prior
+from scifm.symmetries import symmetries_of
 
 __all__ = ["Unwhitened"]
 

@@ -30,7 +30,7 @@ class Prior(nn.Module, ABC):
         metric: the coordinates in which a flow on this prior learns unless told otherwise: "plain", the data's
             own, or "prior", whitened by the prior.  For informed priors this decides the likelihood.
         symmetries: transformations that leave the density unchanged, e.g. {"permutation", "rotation"}; "automorphism",
-            which permutation implies, is relabelling that keeps nodes and bonds (see `scifm.couplings.legal`).
+            which permutation implies, is relabelling that keeps nodes and bonds (see `scifm.symmetries`).
         gaussian: whether the log-density is known to be quadratic in x, so that the score is affine.
         has_density: whether `log_prob` and `score` exist; without them a flow can be trained and sampled, not scored.
         conditional: names in `context` (or `nodes`) on which the law depends.

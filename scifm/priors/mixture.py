@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from scifm.batch import Batch
 from scifm.priors.base import Prior
+from scifm.symmetries import symmetries_of
 
 __all__ = ["Mixture"]
 
@@ -50,7 +51,7 @@ class Mixture(Prior):
         self.components = nn.ModuleList(components)
         self.weights: Tensor
         self.register_buffer("weights", w / w.sum())
-        self.symmetries = frozenset.intersection(*(c.symmetries for c in components))
+        self.symmetries = frozenset.intersection(*map(symmetries_of, components))
         self.has_density = all(c.has_density for c in components)
         self.conditional = tuple(dict.fromkeys(name for c in components for name in c.conditional))
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.couplings.assignment import assign
-from scifm.couplings.legal import symmetries_of
 from scifm.couplings.twins import twins
 from scifm.geometry import kabsch, random_rotation
 from scifm.priors import Gaussian, Prior
+from scifm.symmetries import symmetries_of
 from scifm.testing.laws import fresh, same_form, say
 
 __all__ = ["check_coupling"]

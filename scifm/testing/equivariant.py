@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from scifm.batch import Batch
-from scifm.couplings.legal import symmetries_of
 from scifm.couplings.twins import twins
+from scifm.symmetries import symmetries_of
 from scifm.testing.laws import fresh, rounding, say
 
 __all__ = ["check_equivariant"]

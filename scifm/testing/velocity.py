@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from scifm.batch import Batch
-from scifm.couplings.legal import symmetries_of
+from scifm.symmetries import symmetries_of
 from scifm.testing.equivariant import check_equivariant
 from scifm.testing.laws import fresh, rounding, same_form, say
 
