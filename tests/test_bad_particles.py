@@ -25,7 +25,7 @@ from scifm.data.meshes import Mesh, check_mesh, read_mesh
 from scifm.data.molecules import check_molecules, keep_atoms
 from scifm.data.ply import write_ply
 from scifm.data.sdf import write_sdf
-from scifm.data.xyz import write_xyz
+from scifm.data.structures import write_xyz
 
 NAN = float("nan")
 Z = torch.tensor([8, 1, 1])
@@ -128,7 +128,11 @@ MOLECULES = {
         lambda: write_sdf(Path("x.sdf"), _line(1000)),
         "has 1000 atoms and 999 bonds",
     ),
-    "written without species": (lambda: write_xyz(Path("x.xyz"), water(z=None)), "write_xyz: expected nodes"),
+    "written without species": (lambda: write_sdf(Path("x.sdf"), water(z=None)), "write_sdf: expected nodes"),
+    "written with padding for atoms": (
+        lambda: write_xyz(Path("x.xyz"), water(z=0 * Z)),
+        "write_xyz: row 0 .* number 0",
+    ),
     "negative tolerance": (lambda: bonds.perceive(water(), -0.1), "tolerance must be finite and not negative"),
     "bonds told without species": (lambda: bonds.perceive(water(z=None)), "bonds.perceive: expected nodes"),
     "pieces counted without bonds": (lambda: fragments(water(edge_index=None)), "fragments: expected a ragged batch"),

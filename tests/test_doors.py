@@ -18,7 +18,7 @@ from scifm.data import bonds
 from scifm.data.arrays import from_arrays, to_arrays, to_padded
 from scifm.data.ase import from_ase, to_ase
 from scifm.data.sdf import write_sdf
-from scifm.data.xyz import write_xyz
+from scifm.data.structures import write_xyz
 
 NAMES = ["CH3CH2OH", "H", "C2H4", "HCN"]
 

@@ -25,7 +25,7 @@ from scifm.data.sdf import write_sdf
 from scifm.data.sift import Sifted, sift
 from scifm.data.source import Data
 from scifm.data.splits import SPLITS, by_name
-from scifm.data.xyz import write_xyz
+from scifm.data.structures import write_xyz
 from scifm.geometry import random_rotation
 from scifm.run import atomic
 

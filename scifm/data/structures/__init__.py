@@ -11,11 +11,11 @@ from types import MappingProxyType
 
 from scifm.data.structures.chains import Chain
 from scifm.data.structures.ensembles import Ensemble, read_ensemble
-from scifm.data.structures.frames import write_xyz
 from scifm.data.structures.models import write_cif, write_pdb
 from scifm.data.structures.reading import read, to_batch
 from scifm.data.structures.report import Report
 from scifm.data.structures.residues import NAMES
+from scifm.data.structures.xyz import write_xyz
 
 __all__ = [
     "NAMES",
