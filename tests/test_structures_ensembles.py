@@ -11,8 +11,7 @@ import torch
 from structure_lines import atom, helix, put
 
 from scifm.data import fetch, load_dataset
-from scifm.data.structures import read_ensemble
-from scifm.data.structures.ensembles import superpose
+from scifm.data.structures import Ensemble, Report, read_ensemble
 
 
 def test_models_are_those_of_the_arrays(scifm_data):
@@ -91,6 +90,10 @@ def test_a_batch_of_conformations(scifm_data):
 # -- poses -----------------------------------------------------------------------------------------------
 
 
+def poses(xyz: np.ndarray) -> Ensemble:
+    return Ensemble((), xyz, False, (), Report(1, 1, xyz.shape[1], {}, {}))
+
+
 def test_superposition_undoes_a_rotation_and_never_mirrors():
     rng = np.random.default_rng(0)
     onto = rng.normal(size=(7, 3))
@@ -98,9 +101,9 @@ def test_superposition_undoes_a_rotation_and_never_mirrors():
         target = onto[:n] - onto[:n].mean(0)
         turns = np.linalg.qr(rng.normal(size=(20, 3, 3)))[0]
         turns *= np.sign(np.linalg.det(turns))[:, None, None]
-        found = superpose(target @ turns + rng.normal(size=(20, 1, 3)), onto[:n])
+        found = poses(target @ turns + rng.normal(size=(20, 1, 3))).superposed(onto[:n]).xyz
         assert np.allclose(found, target, atol=1e-10), n
-    mirrored = superpose(onto[None] * [1, 1, -1], onto)[0]
+    mirrored = poses(onto[None] * [1, 1, -1]).superposed(onto).xyz[0]
     d = onto - onto.mean(0)
     assert not np.allclose(mirrored, d, atol=0.1)  # a mirror image cannot be turned onto its original
     assert np.linalg.det(mirrored.T @ d) < 0

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.data.bonds import both_ways
-from scifm.data.elements import SYMBOLS
+from scifm.data.elements import NUMBERS
 
 __all__ = ["COORDINATES", "Components", "dictionary", "read_components"]
 
@@ -89,9 +89,8 @@ def read_components(path: Path | None = None, coordinates: str = "ideal") -> Com
     owner = rank[_position(known[rank], _packed(atoms["comp_id"].as_array()), path)]
     rows = np.argsort(owner, kind="stable")
     x = np.stack([_coordinate(atoms[COORDINATES[coordinates].format(k)]) for k in "xyz"], 1)[rows]
-    number = {symbol.upper(): z for z, symbol in enumerate(SYMBOLS)} | {"X": 0, "D": 1}
     elements, which = np.unique(atoms["type_symbol"].as_array()[rows], return_inverse=True)
-    z = np.array([number.get(e.upper(), 0) for e in elements])[which]
+    z = np.array([NUMBERS.get(e.upper(), 0) for e in elements])[which]
 
     # A bond names its ends; compound and name together are a number that can be looked up.
     names = owner[rows].astype(np.uint64) << np.uint64(40) | _packed(atoms["atom_id"].as_array()[rows])

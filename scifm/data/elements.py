@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-__all__ = ["COVALENT_RADII", "SYMBOLS", "check_numbers", "numbers", "symbols"]
+__all__ = ["COVALENT_RADII", "NUMBERS", "SYMBOLS", "check_numbers", "numbers", "symbols"]
 
 SYMBOLS: tuple[str, ...] = tuple(
     "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
@@ -35,8 +35,8 @@ _PICOMETRES = (
 COVALENT_RADII: tuple[float, ...] = (0.0, *(int(r) / 100 for r in _PICOMETRES.split()))
 """Ångström by atomic number, to curium (96); 0 for none."""
 
-_NUMBER = {symbol.upper(): z for z, symbol in enumerate(SYMBOLS)} | {"D": 1, "T": 1}  # isotopes of hydrogen
-_NUMBER.pop("X")
+NUMBERS: dict[str, int] = {symbol.upper(): z for z, symbol in enumerate(SYMBOLS) if z} | {"D": 1, "T": 1}
+"""Atomic numbers by symbol in capitals; D and T are isotopes of hydrogen."""
 
 
 def numbers(symbols: Iterable[str], who: str = "elements") -> Tensor:
@@ -51,10 +51,10 @@ def numbers(symbols: Iterable[str], who: str = "elements") -> Tensor:
     """
     found = []
     for symbol in symbols:
-        z = _NUMBER.get(str(symbol).strip().upper())
+        z = NUMBERS.get(str(symbol).strip().upper())
         if z is None:
-            near = difflib.get_close_matches(str(symbol).strip().upper(), _NUMBER, 1)
-            hint = f"did you mean {SYMBOLS[_NUMBER[near[0]]]!r}?" if near else "expected symbols such as 'C' or 'Cl'."
+            near = difflib.get_close_matches(str(symbol).strip().upper(), NUMBERS, 1)
+            hint = f"did you mean {SYMBOLS[NUMBERS[near[0]]]!r}?" if near else "expected symbols such as 'C' or 'Cl'."
             raise ValueError(f"{who}: {symbol!r} is no chemical element; {hint}")
         found.append(z)
     return torch.tensor(found, dtype=torch.long)

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from scifm.batch import Batch
 from scifm.blocks import Block
-from scifm.networks.time import SinusoidalTime, check_times
+from scifm.networks.checks import check_times
+from scifm.networks.time import SinusoidalTime
 
 __all__ = ["NOTHING", "Conditions", "Sizes"]
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from scifm.batch import Batch
 from scifm.blocks import Block, blocks
+from scifm.networks.checks import check_sizes
 from scifm.networks.conditions import NOTHING, Conditions, Sizes
 from scifm.networks.partners import Partners
 from scifm.networks.radial import Radial
-from scifm.networks.time import check_sizes
 
 __all__ = ["EGNN"]
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from scifm.batch import Batch
-from scifm.networks.time import SinusoidalTime, check_sizes, check_times
+from scifm.networks.checks import check_sizes, check_times
+from scifm.networks.time import SinusoidalTime
 from scifm.priors.full_points import FullPoints
 from scifm.priors.modes import ModeBlock
 

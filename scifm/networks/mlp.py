@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from scifm.batch import Batch
-from scifm.networks.time import SinusoidalTime, check_sizes, check_times
+from scifm.networks.checks import check_sizes, check_times
+from scifm.networks.time import SinusoidalTime
 
 __all__ = ["MLP"]
 

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from scifm.batch import Batch
 from scifm.blocks import Block, blocks
+from scifm.networks.checks import check_sizes
 from scifm.networks.conditions import NOTHING, Conditions, Sizes
 from scifm.networks.layers import linear, perceptron, tamed
 from scifm.networks.radial import Radial, radial_of
-from scifm.networks.time import check_sizes
 
 __all__ = ["Head", "Message", "PaiNN", "Update"]
 

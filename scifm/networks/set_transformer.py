@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from scifm.batch import Batch
 from scifm.blocks import Block, blocks
+from scifm.networks.checks import check_sizes
 from scifm.networks.conditions import NOTHING, Conditions, Sizes
-from scifm.networks.time import check_sizes
 
 __all__ = ["SetTransformer"]
 

@@ -39,16 +39,3 @@ class SinusoidalTime(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         phase = t[:, None] * self.frequencies.to(t)
         return torch.cat([phase.sin(), phase.cos()], 1)
-
-
-def check_sizes(who: str, name: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Layer widths as a tuple of positive ints; a ValueError that names the argument otherwise."""
-    if not sizes or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
-        raise ValueError(f"{who}: {name} must be one or more positive whole numbers, got {sizes!r}.")
-    return sizes
-
-
-def check_times(who: str, t: Tensor, size: int) -> None:
-    """One time per sample, (B,); anything else broadcasts silently to nonsense when B equals D."""
-    if t.shape != (size,):
-        raise ValueError(f"{who}: t must hold one time per sample, shape ({size},), got {tuple(t.shape)}.")

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scifm.batch import Batch
-from scifm.networks.time import SinusoidalTime, check_sizes, check_times
+from scifm.networks.checks import check_sizes, check_times
+from scifm.networks.time import SinusoidalTime
 
 __all__ = ["UNet"]
 

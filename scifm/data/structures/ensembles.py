@@ -21,8 +21,9 @@ from scifm.data.structures.chains import NEIGHBOUR, Chain, Sites, chains_of, che
 from scifm.data.structures.reading import to_batch
 from scifm.data.structures.report import Report
 from scifm.data.structures.trajectories import frames_of
+from scifm.geometry import align, centred
 
-__all__ = ["Ensemble", "read_ensemble", "superpose"]
+__all__ = ["Ensemble", "read_ensemble"]
 
 _TORN = 5.5  # Å between neighbouring CA; 4.3 is a long bond already
 
@@ -49,10 +50,11 @@ class Ensemble:
         return len(self.xyz)
 
     def superposed(self, onto: np.ndarray | None = None) -> Ensemble:
-        """Every conformation turned onto one, (n, 3) or (n, 4, 3), or onto the first; all centred."""
+        """Every conformation turned, never mirrored, onto one, (n, 3) or (n, 4, 3), or onto the first; all centred."""
         onto = self.xyz[0] if onto is None else onto
-        flat = superpose(self.xyz.reshape(len(self), -1, 3), np.asarray(onto).reshape(-1, 3))
-        return replace(self, xyz=flat.reshape(self.xyz.shape))
+        x, y = (torch.from_numpy(np.asarray(v, np.float64)) for v in (self.xyz, onto))
+        flat = align(x.reshape(len(self), -1, 3), centred(y.reshape(-1, 3)))
+        return replace(self, xyz=flat.numpy().reshape(self.xyz.shape))
 
     def turned(self, generator: np.random.Generator) -> Ensemble:
         """Every conformation in a random pose of its own, uniform over rotations; all centred."""
@@ -254,14 +256,3 @@ def _check_frames(xyz: np.ndarray, chains: list[Chain], name: str, word: str) ->
             f"{bonded[at] + 1} and {bonded[at] + 2} are {length[frame, at]:.1f} Å apart. A periodic box cuts the "
             "molecule: make it whole first (gmx trjconv -pbc whole)."
         )
-
-
-def superpose(xyz: np.ndarray, onto: np.ndarray) -> np.ndarray:
-    """Conformations (M, n, 3), each moved and turned, never mirrored, onto one (n, 3) by least squares (Kabsch 1976).
-
-    Everything is centred.  Of H = Xᵀ Y = U S Vᵀ, the rotation is R = U diag(1, 1, det(U Vᵀ)) Vᵀ.
-    """
-    xyz, onto = (v - v.mean(-2, keepdims=True) for v in (xyz, onto))
-    u, _, vt = np.linalg.svd(np.swapaxes(xyz, -1, -2) @ onto)
-    u[..., -1] *= np.sign(np.linalg.det(u @ vt))[..., None]
-    return xyz @ (u @ vt)

@@ -17,7 +17,8 @@ from typing import Any
 from torch import Tensor
 
 from scifm.batch import Batch
-from scifm.data.structures.rows import ELEMENTS, RESIDUES, SITES, Rows, check_points, log_densities, rows_of, words
+from scifm.data.structures.residues import ELEMENTS, SITES
+from scifm.data.structures.rows import RESIDUES, Rows, check_rows, log_densities, rows_of, words
 
 __all__ = ["write_cif", "write_pdb"]
 
@@ -36,7 +37,7 @@ def write_pdb(path: Path, batch: Batch, log_prob: Tensor | None, about: Mapping[
         ValueError: for what PDB's columns cannot hold: coordinates beyond −999.999 .. 9999.999, more than 99,999 atoms
             in a sample, 9999 residues in a chain, 62 chains or 9999 samples. Write .cif instead.
     """
-    check_points(batch, "write_pdb")
+    check_rows(batch, "write_pdb")
     _check_pdb(batch)
     logs = log_densities(batch, log_prob)
     with open(path, "w", encoding="ascii", newline="\n") as file:
@@ -59,7 +60,7 @@ def write_cif(path: Path, batch: Batch, log_prob: Tensor | None, about: Mapping[
     Raises:
         ValueError: for points that are not in space, or not finite.
     """
-    check_points(batch, "write_cif")
+    check_rows(batch, "write_cif")
     logs = log_densities(batch, log_prob)
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.write("data_scifm\n#\n_entry.id scifm\n#\n")

@@ -12,13 +12,12 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from scifm.data.elements import NUMBERS
 from scifm.data.structures.atoms import NUMBERLESS, Atoms
-from scifm.data.structures.residues import UNKNOWN, kind_of
+from scifm.data.structures.residues import ELEMENTS, SITES, UNKNOWN, kind_of
 
 __all__ = ["SITES", "Residues", "residues_of"]
 
-SITES = ("N", "CA", "C", "O")
-_ELEMENTS = ("N", "C", "C", "O")
 _OXYGENS = ("OT1", "O1")  # of the last residue, in CHARMM and GROMACS
 _LONGEST = 1.9  # Å between bonded backbone atoms of an amino acid that no dictionary lists
 
@@ -177,11 +176,11 @@ def _check_atoms(atoms: Atoms, run: np.ndarray, protein: np.ndarray) -> None:
     """Elements are known and fit the names; no atom is there twice."""
     rows = np.flatnonzero(protein[run] & np.isin(atoms.name, SITES))
     elements, back = np.unique(atoms.element[rows], return_inverse=True)
-    unknown = np.array([not _known(str(e)) for e in elements])[back]
+    unknown = np.array([e != "" and str(e).upper() not in NUMBERS for e in elements])[back]
     if unknown.any():
         row = int(rows[unknown][0])
         raise ValueError(f"unknown element {str(atoms.element[row])!r} of {atoms.at(row)}.")
-    for name, element in zip(SITES, _ELEMENTS, strict=True):
+    for name, element in zip(SITES, ELEMENTS, strict=True):
         wrong = (atoms.name[rows] == name) & ~np.isin(np.char.upper(atoms.element[rows]), ("", element))
         if wrong.any():
             row = int(rows[wrong][0])
@@ -209,9 +208,3 @@ def _codes(texts: np.ndarray) -> np.ndarray:
         return texts.astype("S8").view(np.uint64)
     except UnicodeEncodeError:
         return np.char.encode(texts, "ascii", "replace").astype("S8").view(np.uint64)
-
-
-def _known(element: str) -> bool:
-    import gemmi
-
-    return element == "" or gemmi.Element(element).atomic_number > 0

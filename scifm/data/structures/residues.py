@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from functools import cache
 
-__all__ = ["ALIASES", "NAMES", "UNKNOWN", "WATERS", "kind_of"]
+__all__ = ["ALIASES", "ELEMENTS", "NAMES", "SITES", "UNKNOWN", "WATERS", "kind_of"]
 
 NAMES = tuple("ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL".split())
 """The twenty in the order of their numbers 0 .. 19 in `nodes["residue"]`."""
 UNKNOWN = len(NAMES)
 """Any other amino acid, written as UNK."""
+SITES, ELEMENTS = ("N", "CA", "C", "O"), ("N", "C", "C", "O")
+"""Atoms of the backbone in the order of their numbers 0 .. 3 in `nodes["atom"]`, and of what they are."""
 
 _LETTERS = "ARNDCQEGHILKMFPSTWYV"
 ALIASES = {

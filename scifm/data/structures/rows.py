@@ -13,12 +13,11 @@ import numpy as np
 from torch import Tensor
 
 from scifm.batch import Batch
-from scifm.data.structures.residues import NAMES
+from scifm.data.structures.residues import NAMES, SITES
 
-__all__ = ["ELEMENTS", "RESIDUES", "SITES", "Rows", "check_points", "log_densities", "rows_of", "words"]
+__all__ = ["RESIDUES", "Rows", "check_rows", "log_densities", "rows_of", "words"]
 
 RESIDUES = (*NAMES, "UNK")
-SITES, ELEMENTS = ("N", "CA", "C", "O"), ("N", "C", "C", "O")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +60,7 @@ def log_densities(batch: Batch, log_prob: Tensor | None) -> list[float] | None:
     return log_prob.detach().cpu().double().tolist()
 
 
-def check_points(batch: Batch, who: str) -> None:
+def check_rows(batch: Batch, who: str) -> None:
     """Refuse rows that are no points in space, or not finite, or of sites and residues that are none."""
     points = batch.points
     if points.event != (3,):
