@@ -570,3 +570,12 @@ def test_graph_priors_do_not_notice_an_exchange_of_twins():
         assert torch.allclose(prior.log_prob(like.x, like), prior.log_prob(like.x[[0, 2, 1, 3]], like))
         assert not torch.allclose(prior.log_prob(like.x, like), prior.log_prob(like.x[[1, 0, 2, 3]], like))
     assert "automorphism" not in SpectralGraph(variances.PerMode(4)).symmetries
+
+
+@pytest.mark.parametrize("n", [20, 2000])
+def test_long_chains_in_single_precision_have_the_accuracy_that_is_stated(n):
+    prior, like = HarmonicChain(), Batch(torch.zeros(2, n, 3, dtype=DOUBLE))
+    x = prior.sample(like, generator())
+    wide, narrow = prior.log_prob(x, like), prior.log_prob(x.float(), like.to(torch.float32))
+    assert narrow.dtype == torch.float32
+    assert torch.allclose(narrow.double(), wide, rtol=5e-7, atol=0)

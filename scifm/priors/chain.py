@@ -9,6 +9,9 @@ One sample is one chain, unless told otherwise: `chain` names a label in nodes, 
 the next the link is `between` times as stiff; `position` names their numbers along the chain, and a jump by m is m
 links in series. Padding and cropping have no part in it: each length has its own modes.
 
+In single precision a log-density is within 5e-7 of its size: 0.002 of 13,000 nats for a chain of 2,000 points, 1e-5 of
+120 for one of 20. Differences between long chains that matter below that want float64.
+
 References: Rouse 1953; Jing et al. 2023 (EigenFold) and Jing, Berger and Jaakkola 2024 (AlphaFlow), for harmonic
 priors.
 """
