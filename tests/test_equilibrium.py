@@ -132,6 +132,37 @@ def test_what_cannot_be_had_is_said(alone, monkeypatch):
         load(toy())
 
 
+def test_other_files_stand_in_as_a_whole_until_the_published_ones_are_there(alone, tmp_path_factory):
+    folder, run = alone / "scifm" / "toy", tmp_path_factory.mktemp("run")
+    folder.mkdir(parents=True)
+    published = {split: (File(f"{split}.npy", None),) for split in ("train", "valid", "test")}
+    instead = {"train": (File("hmc.npy", 30),), "test": (File("hmc_test.npy", 9),)}
+    system = replace(toy(**published), instead=instead, held=4)
+    write(folder, "hmc.npy", 30)
+    write(folder, "train.npy", 20)
+    assert [len(b) for b in (load(system).train, load(system).test)] == [60, 30]  # neither set is whole: made
+    write(folder, "hmc_test.npy", 9)
+    data = load(system)
+    assert [len(b) for b in (data.train, data.valid, data.test)] == [26, 4, 9]
+    with pytest.raises(FileNotFoundError, match="valid.npy is not on this machine"):
+        load(system, "published")
+    write(folder, "valid.npy", 5)
+    write(folder, "test.npy", 7)
+    for source in ("auto", "published"):
+        data = load(system, source)
+        assert [len(b) for b in (data.train, data.valid, data.test)] == [20, 5, 7]
+    (run / "toy").mkdir()
+    write(run / "toy", "hmc.npy", 30)  # a run that was trained on them goes on with them
+    token = fetch.search_path.set((run,))
+    try:
+        assert len(load(system).train) == 26
+    finally:
+        fetch.search_path.reset(token)
+    np.save(folder / "train.npy", np.zeros((0, 6), "f4"))
+    with pytest.raises(ValueError, match=r"train.npy: expected floats of shape \(0, 6\)"):
+        load(system)
+
+
 # -- made ------------------------------------------------------------------------------------------------------------
 
 

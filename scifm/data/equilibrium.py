@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +35,13 @@ class File:
 
     Args:
         name: of a .npy file of shape (rows, n·d).
-        rows: how many it holds.
+        rows: how many it holds; None where that is not known.
         sha256: of the file; None where it is not known.
         url: where it can be had; None where nobody offers it.
     """
 
     name: str
-    rows: int
+    rows: int | None
     sha256: str | None = None
     url: str | None = None
 
@@ -72,6 +72,7 @@ class System:
         files: by split, "train", "valid" and "test"; the first one found is taken.
         made: how they are made where there are no files.
         held: rows at the end of training that serve for validation where that has no file.
+        instead: files that "auto" takes, all of them, where the first ones are not on this machine.
     """
 
     name: str
@@ -81,6 +82,7 @@ class System:
     files: Mapping[str, tuple[File, ...]]
     made: Made
     held: int = 0
+    instead: Mapping[str, tuple[File, ...]] = field(default_factory=dict)
 
 
 def load(system: System, source: str = "auto", seed: int = 0, dtype: torch.dtype = torch.float32) -> Data:
@@ -103,7 +105,8 @@ def load(system: System, source: str = "auto", seed: int = 0, dtype: torch.dtype
     if source not in SOURCES:
         raise ValueError(f"{system.name}: source must be one of {', '.join(SOURCES)}, got {source!r}.")
     x, paths = {}, []
-    if source == "published" or (source == "auto" and not _made_for_a_run(system, seed)):
+    made = [_file_made(system, seed, split).name for split in SPLITS]
+    if source == "published" or (source == "auto" and not _copied(system, made)):
         x, paths = _published(system, source == "published")
     if not x:
         x, paths = _made(system, seed)
@@ -123,14 +126,15 @@ def load(system: System, source: str = "auto", seed: int = 0, dtype: torch.dtype
 
 def read(path: Path, system: System, file: File) -> Tensor:
     """Centred sets (rows, n, d) float64 of a .npy file; ValueError where it is not the expected one."""
-    who, shape = f"{system.name}: {path.name}", (file.rows, system.points * system.width)
+    who, width = f"{system.name}: {path.name}", system.points * system.width
     if file.sha256 is not None and fetch.sha256_of(path) != file.sha256:
         raise ValueError(f"{who} holds other values than the published ones (checksum); fetch it again.")
     try:
         values = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{who} cannot be read as a .npy file ({error}); fetch it again.") from error
-    if values.shape != shape or values.dtype.kind != "f":
+    shape = (len(values) if file.rows is None and values.ndim else file.rows, width)
+    if values.shape != shape or not len(values) or values.dtype.kind != "f":
         raise ValueError(f"{who}: expected floats of shape {shape}, got {values.dtype} {values.shape}.")
     x = torch.from_numpy(values).double().reshape(-1, system.points, system.width)
     return x - x.mean(1, keepdim=True)
@@ -138,12 +142,19 @@ def read(path: Path, system: System, file: File) -> Tensor:
 
 def _published(system: System, needed: bool) -> tuple[dict[str, Tensor], list[Path]]:
     """By split, from files; nothing where one is missing that is not needed."""
-    try:
-        found = {split: _find(system, files, needed) for split, files in system.files.items()}
-    except FileNotFoundError:
-        root = os.environ.get("SCIFM_DATA")
-        if needed or (root and not Path(root).is_dir()):  # a misspelt folder would cost minutes of sampling
-            raise
+    sets = [system.files] if needed or not system.instead else [system.files, system.instead]
+    # A run goes on with the files that it has copies of, whatever else there is by now.
+    sets.sort(key=lambda files: not _copied(system, [f.name for named in files.values() for f in named]))
+    found = {}
+    for files in sets:
+        try:
+            found = {split: _find(system, named, needed) for split, named in files.items()}
+            break
+        except FileNotFoundError:
+            root = os.environ.get("SCIFM_DATA")
+            if needed or (root and not Path(root).is_dir()):  # a misspelt folder would cost minutes of sampling
+                raise
+    if not found:
         return {}, []
     x = {split: read(path, system, file) for split, (path, file) in found.items()}
     if "valid" not in x:
@@ -154,6 +165,7 @@ def _published(system: System, needed: bool) -> tuple[dict[str, Tensor], list[Pa
 def _find(system: System, files: tuple[File, ...], download: bool) -> tuple[Path, File]:
     """The first of a split's files that is on this machine; else, where asked for, the first that is offered."""
     errors = []
+    files = tuple(sorted(files, key=lambda f: not _copied(system, [f.name])))
     for fetching in (False, True) if download else (False,):
         for file in files:
             if fetching and file.url is None:
@@ -192,9 +204,8 @@ def make(system: System, seed: int = 0) -> dict[str, Tensor]:
     }
 
 
-def _made_for_a_run(system: System, seed: int) -> bool:
-    """Whether a run keeps copies of what was made: it goes on with them, whatever else there is by now."""
-    names = [_file_made(system, seed, split).name for split in SPLITS]
+def _copied(system: System, names: Sequence[str]) -> bool:
+    """Whether a run keeps a copy of one of these files: it goes on with them, whatever else there is by now."""
     return any((folder / system.name / name).is_file() for folder in fetch.search_path.get() for name in names)
 
 
