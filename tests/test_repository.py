@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,47 @@ def test_no_pickle_and_no_hidden_randomness(path):
     assert all("allow_pickle=False" in call for call in re.findall(r"np\.load\(.*", text))
     assert not re.search(r"np\.random\.(seed|rand|normal|uniform|choice|permutation)\(", text)
     assert text.lstrip().startswith('"""'), "the module's docstring states its idea"
+
+
+# -- one of each ---------------------------------------------------------------------------------------------------
+
+
+@cache
+def calls(source: str) -> set[str]:
+    """What a module calls, as it is written: "optimiser.step", "flow.loss"."""
+    return {ast.unparse(node.func) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)}
+
+
+@cache
+def definitions(source: str) -> set[str]:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, functions)}
+
+
+def steps(source: str) -> bool:
+    """Whether a module moves weights: by an optimiser's step."""
+    return any(re.search(r"(optimi[sz]er|adam|sgd)\w*\.step$", name, re.I) for name in calls(source))
+
+
+def where(asks) -> set[str]:
+    """Modules of the package, recipes and data sets of which something holds."""
+    files = [*SOURCES, *sorted((ROOT / "recipes").rglob("*.py")), *sorted((ROOT / "datasets").rglob("*.py"))]
+    return {str(p.relative_to(ROOT)) for p in files if asks(p.read_text(encoding="utf-8"))}
+
+
+def test_one_training_loop_serves_grids_and_points():
+    # The other optimiser fits the few numbers of a spectrum by L-BFGS, which is no training of a flow.
+    assert where(steps) == {"scifm/step.py", "scifm/priors/spectra.py"}
+    assert where(lambda s: "update(state" in s and "update" in calls(s)) == {"scifm/train.py"}
+    assert where(lambda s: any(name.endswith("flow.loss") for name in calls(s))) == {"scifm/step.py"}
+    assert steps("self.optimizer.step()") and steps("optimiser.step(closure)") and not steps("walk.step(h)")
+
+
+def test_one_integrate_and_one_likelihood():
+    assert where(lambda s: "integrate" in definitions(s)) == {"scifm/solve/entry.py"}
+    assert all(p.startswith("scifm/solve/") for p in where(lambda s: "Walk" in calls(s)))
+    # The flow's method passes on to the function; nobody else sums a log-determinant to a density of samples.
+    assert where(lambda s: "bits_per_dim" in definitions(s)) == {"scifm/likelihood.py", "scifm/flow.py"}
+    densities = where(lambda s: "log_prob" in definitions(s))
+    priors = ("scifm/priors/", "scifm/testing/", "recipes/custom_prior")
+    assert {p for p in densities if not p.startswith(priors)} == {"scifm/flow.py"}
