@@ -132,16 +132,7 @@ def files(
             the surface, not over the drawn points. Clouds from point files stay where they are.
     """
     source = Path(source).expanduser()
-    paths = (
-        [source]
-        if source.is_file()
-        else sorted(p for p in source.rglob("*") if p.suffix.lower() in MESH_FILES + POINT_FILES)
-    )
-    if not source.exists() or not paths:
-        raise FileNotFoundError(
-            f"clouds: {source} holds no meshes ({', '.join(MESH_FILES)}) or point files ({', '.join(POINT_FILES)}); "
-            "the other sources are 'shapes' and 'digits'."
-        )
+    paths = _found(source)
     surfaces, sets, names, left_out = _read_all(paths, source)
     if surfaces and sets:
         raise ValueError(
@@ -151,18 +142,13 @@ def files(
         raise ValueError(f"clouds: none of {len(paths)} files under {source} can be used: {_reasons(left_out)}.")
     generator = torch.Generator().manual_seed(seed)
     if surfaces:
-        if normalise:
-            surfaces = [mesh.moved(-mesh.centre, 1 / mesh.size) for mesh in surfaces]
-        batch = clouds_of(surfaces, points, noise, generator, turn=turn)
-        kept, what, unit = (
-            list(range(len(surfaces))),
-            "meshes",
-            "rms radius of the surface" if normalise else "file's unit",
-        )
+        surfaces = [mesh.moved(-mesh.centre, 1 / mesh.size) for mesh in surfaces] if normalise else surfaces
+        batch, kept, what = clouds_of(surfaces, points, noise, generator, turn=turn), range(len(surfaces)), "meshes"
     else:
         batch, kept = _drawn(sets, points, generator)
         left_out += [(names[k], "too few points") for k in range(len(sets)) if k not in set(kept)]
-        what, unit = "clouds of points", "file's unit"
+        what = "clouds of points"
+    unit = "rms radius of the surface" if surfaces and normalise else "file's unit"
     names = [names[k] for k in kept]
     classes, label = _classes(names)
     batch = _labelled(batch, label)
@@ -198,6 +184,18 @@ def _shapes(kinds: str, n: int, points: int | tuple[int, int], noise: float, tur
         f"seed {seed}{', turned at random' if turn else ''}"
     )
     return Data("clouds", **parts, writers=WRITERS, summary=summary)
+
+
+def _found(source: Path) -> list[Path]:
+    """The meshes and point files of a folder, or the one file."""
+    files = MESH_FILES + POINT_FILES
+    paths = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.suffix.lower() in files)
+    if not source.exists() or not paths:
+        raise FileNotFoundError(
+            f"clouds: {source} holds no meshes ({', '.join(MESH_FILES)}) or point files ({', '.join(POINT_FILES)}); "
+            "the other sources are 'shapes' and 'digits'."
+        )
+    return paths
 
 
 def _classes(names: Sequence[str]) -> tuple[list[str], dict[str, torch.Tensor]]:

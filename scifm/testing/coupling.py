@@ -73,6 +73,11 @@ def check_coupling(
             _check_equivariance(coupling, symmetries, x0, paired, batch)
         return
     uses = [paired] if permutes else [coupling(x0, batch, fresh(seed + 1 + i)) for i in range(REPEATS)]
+    _check_pairs(uses, x0, batch, ignore, permutes)
+
+
+def _check_pairs(uses: Sequence[Tensor], x0: Tensor, batch: Batch, ignore: Sequence[str], permutes: bool) -> None:
+    """Each draw goes to one sample of its group: in the one use there is, or on average over several."""
     for group in batch.groups(ignore):
         if not batch.dims[group[0]]:
             continue  # empty samples have no draws
