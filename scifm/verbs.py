@@ -86,12 +86,11 @@ def chunks(
     trace: Trace | None = None,
     chunk: int = 64,
     device: str = "cpu",
+    given: Batch | None = None,
     keep: Keep = made,
     progress: Callable[[int], Any] | None = None,
 ) -> Iterator[Drawn]:
     """Draw samples in the user's units, on the CPU, chunk by chunk; none is held once the next is asked for.
-
-    Conditions and, for ragged data, sizes are those of the test split, in its order and over again.
 
     Args:
         number: how many, at least 1.
@@ -99,6 +98,8 @@ def chunks(
         solver: how to integrate; a `Stochastic` has no log-density.
         trace: divergence estimator: samples come with their log-density.  None for samples alone.
         chunk: samples that travel together; bounds the memory, does not change a sample.
+        given: whose conditions and, for ragged data, sizes the samples have, in order and over again; the test split's
+            if None.
         keep: a `scifm.parts.Parts`, with which a job goes on that was cut off.
         progress: called with the number of samples done after each chunk.
 
@@ -113,21 +114,23 @@ def chunks(
         )
     if trace is not None and isinstance(solver, Solver) and solver.steps == 1:
         raise ValueError("sample: a single step gives no usable log-density; take more steps, or an adaptive method.")
-    flow, test = recipe.flow.to(device).eval(), recipe.data.test
+    flow, given = recipe.flow.to(device).eval(), recipe.data.test if given is None else given
+    if len(given) == 0:
+        raise ValueError("sample: there are no samples whose conditions could be taken, expected at least one.")
     wanted = (range(first, min(first + chunk, number)) for first in range(0, number, chunk))
-    return _chunks(flow, test, wanted, partial(_make, flow, seed, solver, trace, device), keep, progress)
+    return _chunks(flow, given, wanted, partial(_make, flow, seed, solver, trace, device), keep, progress)
 
 
 def _chunks(
     flow: Flow,
-    test: Batch,
+    given: Batch,
     wanted: Iterator[range],
     make: Callable[[range, Batch], dict[str, Tensor]],
     keep: Keep,
     progress: Callable[[int], Any] | None,
 ) -> Iterator[Drawn]:
     for samples in wanted:
-        like = test.select([k % len(test) for k in samples])
+        like = given.select([k % len(given) for k in samples])
         drawn = _drawn(like, keep(samples, partial(make, samples, like)))
         if progress is not None:
             progress(len(samples))

@@ -272,3 +272,25 @@ def test_ctrl_c_finishes_the_chunk_and_says_how_to_go_on(bend: Path, capsys, mon
         said = capsys.readouterr().err
         assert f"interrupted after 4 of 14 samples; go on with: scifm {words[0]} a " in said and len(calls()) == 8
         assert said.count("\n") == 2 and said.startswith("\n")
+
+
+LABELLED = RECIPE.replace(
+    "data = [Batch(torch.randn(14, 1, 4, 4, generator=g)) for _ in range(3)]",
+    "data = [Batch(torch.randn(14, 1, 4, 4, generator=g), context={'label': torch.arange(14) + 100 * k})"
+    " for k in range(3)]",
+)
+
+
+def test_conditions_of_training_samples_are_drawn_from_the_seed(bend: Path) -> None:
+    Path("bend.py").write_text(LABELLED)
+    made("b")
+
+    def labels(*more: str) -> list[int]:
+        assert main(["sample", "b", "-o", "l.npz", "--overwrite", *FEW, *more]) == 0
+        return np.load("l.npz")["context.label"].tolist()
+
+    assert labels("-n", "5") == [200, 201, 202, 203, 204]
+    drawn = labels("-n", "20", "--conditions", "train")
+    assert max(drawn) < 14 and drawn != sorted(drawn)
+    assert labels("-n", "5", "--conditions", "train") == drawn[:5]  # a sample does not depend on how many there are
+    assert labels("-n", "20", "--conditions", "train", "--seed", "6") != drawn

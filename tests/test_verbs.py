@@ -87,6 +87,17 @@ def test_a_sample_is_its_seed_s_whatever_the_chunk(layout: str, solver: Any, tra
     assert not any(torch.allclose(a, b, atol=1e-3) for a, b in zip(whole, drawn(7, 64, seed=1), strict=True))
 
 
+def test_sizes_and_conditions_are_those_that_are_given_and_a_sample_does_not_depend_on_how_many() -> None:
+    made, given = recipe("ragged"), data("ragged").select([2, 2, 0])
+    (drawn,) = verbs.chunks(made, 5, solver=FEW, given=given)
+    wanted = given.select([0, 1, 2, 0, 1])
+    assert drawn.batch.counts.tolist() == wanted.counts.tolist() == [3, 3, 1, 3, 3]
+    assert torch.equal(drawn.batch.nodes["z"], wanted.nodes["z"])
+    assert torch.equal(drawn.batch.context["label"], wanted.context["label"])
+    with pytest.raises(ValueError, match="no samples whose conditions"):
+        verbs.chunks(made, 5, given=given.select([]))
+
+
 @LAYOUTS
 def test_the_density_of_a_sample_is_the_one_that_scoring_finds(layout: str) -> None:
     made = recipe(layout)

@@ -14,6 +14,8 @@ from scifm.commands.words import Parser, flow_flags, machine, positive, run_pars
 from scifm.run import Run
 
 if TYPE_CHECKING:
+    from scifm.batch import Batch
+    from scifm.data import Data
     from scifm.sde import Stochastic
     from scifm.solve import Solver
 
@@ -22,11 +24,16 @@ __all__ = ["command"]
 
 def command(words: Sequence[str]) -> int:
     """`scifm sample RUN`."""
-    parser = run_parser("sample", "Draw samples from a trained run, with the conditions of its test split.")
+    parser = run_parser("sample", "Draw samples from a trained run.")
     parser.add_argument("-n", "--number", type=positive, default=64, metavar="INT", help="how many (default 64)")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE",
         help=".npz, or what the data offer: .nc for grids, .pdb, .cif, .xyz for proteins (default in the run's folder)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--conditions", choices=("test", "train"), default="test",
+        help="what does not flow (sizes, species, bonds, labels): of the test samples in their order (default), or of "
+        "training samples drawn at random",
     )  # fmt: skip
     parser.add_argument("--log-prob", action="store_true", help="with the log-density of each sample, in nats")
     trace_flags(parser)
@@ -43,20 +50,22 @@ def command(words: Sequence[str]) -> int:
 
     recipe, step = run.restore(found.weights, device)
     data, trace = recipe.data, None
+    given = _given(data, found.conditions, found.number, seed)
     if found.log_prob:
-        trace = trace_of(found) or traces.default(data.test)
+        trace = trace_of(found) or traces.default(given)
     when = "" if run.record["status"] == "finished" else f"step-{step}-"
     output = found.output or run.folder / f"samples-{when}{found.number}-seed-{seed}"
     output = verbs.output(output.expanduser(), data, found.overwrite)  # complain before the work, not after it
     decide = {"number": found.number, "seed": seed, "step": step, "solver": repr(solver), "log-density": repr(trace)}
-    settings = settings_of(run, recipe, data.test, found, {**decide, "device": device})
+    settings = settings_of(run, recipe, given, found, {**decide, "device": device})
     about = {"run": run.folder.name, "seed": seed, "step": step, "weights": found.weights, "solver": str(solver)}
+    about["conditions"] = found.conditions
     if trace is not None:
         about["trace"] = type(trace).__name__.lower()
     with chunked(output, settings, found.number, found.overwrite) as parts:
         chunks = partial(
             verbs.chunks, recipe, found.number, seed=seed, solver=solver, trace=trace, chunk=found.chunk,
-            device=device, keep=parts,
+            device=device, given=given, keep=parts,
         )  # fmt: skip
         status = carry_out(
             "sample", words, parts, found.number,
@@ -66,6 +75,17 @@ def command(words: Sequence[str]) -> int:
         if status == 0:
             parts.remove()
     return status
+
+
+def _given(data: Data, conditions: str, number: int, seed: int) -> Batch:
+    """The samples whose sizes and conditions are taken."""
+    if conditions == "test":
+        return data.test
+    import torch
+
+    from scifm.priors import Composition
+
+    return Composition(data.train)(number, torch.Generator().manual_seed(seed))
 
 
 def _agree(parser: Parser, found: argparse.Namespace) -> None:
