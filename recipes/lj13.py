@@ -54,6 +54,6 @@ def recipe(
         weight_decay=0.0,
         valid_every=10000,
         checkpoint_every=1000,
-        valid_samples=32,
+        valid_samples=128,  # an exact trace each: 36 derivatives
         test_samples=test_samples,
     )

@@ -101,6 +101,7 @@ def on_a_run(words, place, monkeypatch, request):
     elif not (place / words[1]).exists():
         train(["train", f"recipes/{name}.py"], place, monkeypatch, request)
     more = [] if words[0] == "info" else ["--steps", "2", "--method", "rk4", *SHORT]
+    more += ["--number", "8"] if words[0] == "reweight" else []  # the last one counts
     run([*words, *more], place, monkeypatch)
 
 
