@@ -1,21 +1,28 @@
-"""What all benchmarks share: timing side by side, and RESULTS.md, of which each benchmark owns a section.
+"""What all benchmarks share: timing side by side, runs that are kept, and RESULTS.md with a section for each benchmark.
 
 Contestants run in one process, interleaved, so that a busy machine slows all of them alike; medians and ratios are
-reported, never bare times of different runs.
+reported, never bare times of different runs.  Whole trainings take too long for that: `minutes` says what one took on
+the machine as it was, for orientation.
 """
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from scifm.run import write_json
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PACKAGES = ("torch", "torchcfm", "flow_matching", "zuko", "torchdiffeq", "torchode", "POT", "scipy", "numpy", "lapx")
@@ -45,6 +52,36 @@ def interleaved(
                 call()
             seconds[name].append((clock() - began) / number[name])
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def train(folder: Path, words: Sequence[str]) -> Path:
+    """The folder of a finished run of `scifm train <words>` on one thread; one that was stopped is gone on with."""
+    record = folder / "run.json"
+    if record.exists() and json.loads(record.read_text())["status"] == "finished":
+        return folder
+    begun = ["--resume", str(folder)]
+    command = [
+        "-m",
+        "scifm",
+        "train",
+        *(begun if record.exists() else [*words, "--out", str(folder), "--threads", "1"]),
+    ]
+    print(" ".join(command), file=sys.stderr, flush=True)
+    subprocess.run([sys.executable, *command, "--track", "none"], check=True, stdout=sys.stderr)
+    return folder
+
+
+def minutes(folder: Path) -> float:
+    """Wall time from the start of a run to the last line of its course; pauses of one that was resumed are in it."""
+    began = datetime.fromisoformat(json.loads((folder / "run.json").read_text())["started"])
+    return ((folder / "metrics.jsonl").stat().st_mtime - began.timestamp()) / 60
+
+
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What was made before, or is made now and kept as JSON."""
+    if not path.exists():
+        write_json(path, make())
+    return json.loads(path.read_text())
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -7,14 +7,17 @@ Each run is one of `scifm train protein_backbone`, kept in runs/protein_flow/, s
 Measured: bits per dimension of all test chains (two probes), of the flow and of its prior; then chains drawn with the
 sizes of the test set against it: distances of neighbours, angles, torsions, handedness, radius of gyration and how it
 grows with length, helices of either hand.
+
+A number of the samples is within the data's spread if it is no more than two s from that of the test chains, s the
+standard deviation of the number over test sets of other families: families of the test set drawn again, with
+replacement.  Chains of one family are alike, so chains drawn one by one would spread too little.  The samples' own
+error, which would allow more, is left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,29 +28,21 @@ sys.path.insert(0, str(Path(__file__).parent))
 import harness
 
 from scifm import Batch, Solver, trace
+from scifm.data import load_dataset
 from scifm.likelihood import bits_per_dim
 from scifm.metrics import compare_structures, helices, neighbour_distances, radius_of_gyration, size_scaling
-from scifm.run import Run, write_json
+from scifm.run import Run
 
 ROOT = Path("runs/protein_flow")
 TOLERANCE = Solver(rtol=1e-4, atol=1e-4)
+DRAWS = 200  # of families
 
 
 def train(prior: str, seed: int, steps: int | None, root: Path) -> Path:
     """The folder of a finished run, trained unless it is there already."""
     folder = root / "-".join([prior, str(seed), *([] if steps is None else [str(steps)])])
-    record = folder / "run.json"
-    if record.exists() and json.loads(record.read_text())["status"] == "finished":
-        return folder
-    words = [sys.executable, "-m", "scifm", "train"]
-    if record.exists():
-        words += ["--resume", str(folder)]
-    else:
-        words += ["protein_backbone", "--prior", prior, "--seed", str(seed), "--out", str(folder), "--threads", "1"]
-        words += ["--test-samples", "16", *([] if steps is None else ["--steps", str(steps)])]
-    print(" ".join(words[1:]), file=sys.stderr, flush=True)
-    subprocess.run([*words, "--track", "none"], check=True, stdout=sys.stderr)
-    return folder
+    words = ["protein_backbone", "--prior", prior, "--seed", str(seed), "--test-samples", "16"]
+    return harness.train(folder, words + ([] if steps is None else ["--steps", str(steps)]))
 
 
 def looks(batch: Batch) -> dict[str, float]:
@@ -65,14 +60,35 @@ def looks(batch: Batch) -> dict[str, float]:
     }
 
 
+def spread(test: Batch, draws: int = DRAWS) -> dict[str, float]:
+    """Standard deviation of the same numbers over families drawn again."""
+    sequences = [part.numpy() for part in test.nodes["residue"].split(test.counts.tolist())]
+    family = torch.from_numpy(load_dataset("proteins").families(sequences)).long()
+    members = [(family == k).nonzero()[:, 0] for k in range(int(family.max()) + 1)]
+    generator, values = torch.Generator().manual_seed(0), []
+    for _ in range(draws):
+        chosen = torch.randint(len(members), (len(members),), generator=generator).tolist()
+        values.append(looks(test.select(torch.cat([members[k] for k in chosen]))))
+    return {name: statistics.stdev(value[name] for value in values) for name in values[0]}
+
+
 def measure(folder: Path, chains: int) -> dict[str, Any]:
-    """Figures of a finished run, kept in its folder."""
-    kept = folder / f"protein-flow-{chains}.json"
-    if kept.exists():
-        return json.loads(kept.read_text())
+    """Figures of a finished run, kept in its folder; the spread of the data is kept beside them."""
+    figures = harness.kept(folder / f"protein-flow-{chains}.json", lambda: scored(folder, chains))
+    beside = harness.kept(
+        folder / f"protein-spread-{chains}.json", lambda: spread(some(Run.open(folder).build().data.test, chains))
+    )
+    return {**figures, "spread": beside}
+
+
+def some(test: Batch, chains: int) -> Batch:
+    return test.select(torch.linspace(0, len(test) - 1, min(chains, len(test))).round().long())
+
+
+def scored(folder: Path, chains: int) -> dict[str, Any]:
+    """Bits per dimension of test chains, and what as many samples of their sizes look like."""
     recipe, _ = Run.open(folder).restore("ema", "cpu")
-    flow, test = recipe.flow.eval(), recipe.data.test
-    test = test.select(torch.linspace(0, len(test) - 1, min(chains, len(test))).round().long())
+    flow, test = recipe.flow.eval(), some(recipe.data.test, chains)
     settings = {"trace": trace.Hutchinson(2), "solver": TOLERANCE, "chunk": 16, "check": 0}
     score = bits_per_dim(flow, test, generator=torch.Generator().manual_seed(0), **settings)
     nats = -flow.prior.log_prob(test.x, test) / flow.prior.dims(test)
@@ -81,7 +97,7 @@ def measure(folder: Path, chains: int) -> dict[str, Any]:
         drawn.append(flow.sample(test.select(part), torch.Generator().manual_seed(k), TOLERANCE))
     samples = Batch.join(drawn)
     table = compare_structures(samples, test, torch.Generator().manual_seed(0))
-    result = {
+    return {
         "flow": score.value,
         "stderr": score.stderr,
         "prior": float(nats.mean()) / 0.6931471805599453,
@@ -89,8 +105,41 @@ def measure(folder: Path, chains: int) -> dict[str, Any]:
         "data": looks(test),
         "compared": {name: str(row) for name, row in table.items()},
     }
-    write_json(kept, result)
-    return result
+
+
+def shapes(prior: str, cells: list[dict[str, Any]]) -> list[list[str]]:
+    """A row for each number: of the data with its spread, of the samples, and how many seeds are within two s."""
+    rows = []
+    for name, value in cells[0]["data"].items():
+        s, drawn = cells[0]["spread"][name], [cell["samples"][name] for cell in cells]
+        within = sum(abs(v - value) <= 2 * s for v in drawn)
+        beside = ", ".join(f"{v:.2f}" for v in drawn)
+        rows.append([f"{prior}: {name}", f"{value:.2f} ± {s:.2f}", beside, f"{within} of {len(drawn)}"])
+    return rows
+
+
+def measured(priors: list[str], seeds: int, steps: int | None, chains: int, root: Path) -> str:
+    """The section as Markdown."""
+    rows, about, beside = [], [], []
+    for prior in priors:
+        folders = [train(prior, seed, steps, root) for seed in range(seeds)]
+        cells = [measure(folder, chains) for folder in folders]
+        values = [c["flow"] for c in cells]
+        over = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+        errors = statistics.fmean(c["stderr"] for c in cells)
+        took = f"{statistics.fmean(harness.minutes(folder) for folder in folders):.0f}"
+        rows.append([prior, f"{cells[0]['prior']:.3f}", f"{statistics.fmean(values):.3f}{over}", f"{errors:.3f}", took])
+        print("; ".join(map(str, rows[-1])), file=sys.stderr, flush=True)
+        beside += shapes(prior, cells)
+        about += [f"{prior}, seed 0, {name}: {text}" for name, text in cells[0]["compared"].items()]
+    return (
+        f"## Protein chains\n\n{chains} test chains. `python benchmarks/protein_flow.py {' '.join(sys.argv[1:])}`\n\n"
+        + harness.table(["prior", "prior alone, bits/dim", "flow", "s.e. of chains", "minutes"], rows)
+        + "\n\n± is what other families would change (s), drawn again from the test set with replacement.\n\n"
+        + harness.table(["what", "test chains ± s", "samples, by seed", "within 2 s"], beside)
+        + "\n\n"
+        + "\n".join(f"- {line}" for line in about)
+    )
 
 
 def main() -> None:
@@ -105,27 +154,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="replace the section of RESULTS.md")
     found = parser.parse_args()
     torch.set_num_threads(1)
-    rows, shapes, about = [], [], []
-    for prior in found.priors:
-        cells = [measure(train(prior, s, found.steps, found.root), found.chains) for s in range(found.seeds)]
-        values = [c["flow"] for c in cells]
-        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-        errors = statistics.fmean(c["stderr"] for c in cells)
-        rows.append([prior, f"{cells[0]['prior']:.3f}", f"{statistics.fmean(values):.3f}{spread}", f"{errors:.3f}"])
-        print("; ".join(map(str, rows[-1])), flush=True)
-        for name in cells[0]["data"]:
-            drawn = [c["samples"][name] for c in cells]
-            shapes.append([f"{prior}: {name}", f"{cells[0]['data'][name]:.2f}", ", ".join(f"{v:.2f}" for v in drawn)])
-        about += [f"{prior}, seed 0, {name}: {text}" for name, text in cells[0]["compared"].items()]
-    text = (
-        f"## Protein chains\n\n{found.chains} test chains. "
-        f"`python benchmarks/protein_flow.py {' '.join(sys.argv[1:])}`\n\n"
-        + harness.table(["prior", "prior alone, bits/dim", "flow", "s.e. of chains"], rows)
-        + "\n\n"
-        + harness.table(["what", "test chains", "samples, by seed"], shapes)
-        + "\n\n"
-        + "\n".join(f"- {line}" for line in about)
-    )
+    text = measured(found.priors, found.seeds, found.steps, found.chains, found.root)
     print(text)
     if found.write:
         harness.write("protein-flow", text)

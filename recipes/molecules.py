@@ -20,7 +20,8 @@ def recipe(
     *,
     prior: Literal["spectral", "harmonic", "isotropic"] = "spectral",
     coupling: Literal["aligned", "independent"] = "aligned",
-    source: str = "ccd",
+    source: Literal["ccd", "qm7", "qm9", "md17"] = "ccd",
+    molecule: str = "",
     max_atoms: int = 24,
     width: int = 48,
     layers: int = 4,
@@ -32,7 +33,8 @@ def recipe(
 
     prior: springs on bonds with a power law of the modes, plain springs, or white noise
     coupling: draws turned onto their data and twins among atoms relabelled, or left as they are
-    source: ccd, qm7, qm9 or md17:aspirin
+    source: the dictionary of components inside biotite, QM7, QM9, or a trajectory of MD17
+    molecule: whose trajectory of MD17, such as ethanol or "salicylic acid"; without it aspirin
     max_atoms: larger molecules are left out
     width: features of the network
     layers: of the network
@@ -40,7 +42,9 @@ def recipe(
     batch_size: molecules per step
     test_samples: molecules of the test split that are scored
     """
-    data = load_dataset("molecules").molecules(source, max_atoms=max_atoms)
+    if molecule and source != "md17":
+        raise ValueError(f"molecules: --molecule names a trajectory of MD17; give --source md17, not {source}.")
+    data = load_dataset("molecules").molecules(f"{source}:{molecule}" if molecule else source, max_atoms=max_atoms)
     base = {
         "spectral": priors.SpectralGraph(weak=0.01),
         "harmonic": priors.HarmonicGraph(weak=0.01),

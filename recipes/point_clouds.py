@@ -34,20 +34,26 @@ def recipe(
 ):
     """A flow of clouds.
 
-    source: parametric shapes in space, or digits in the plane
-    folder: of meshes or point files, instead; folders within are classes
-    kinds: of shapes, separated by commas; all of them if none is given
-    points: of each cloud; two numbers for sizes from the first to the second
+    source: parametric shapes in space, or digits in the plane, where no folder is given
+    folder: of meshes or point files of your own; folders within are classes
+    kinds: of shapes, separated by commas, such as "sphere,left helix"; without it all, and a wrong name lists them
+    points: of each cloud; two numbers, such as 48,64, for sizes from the first to the second
     prior: independent normal points, or points that fill a ball
     coupling: points of a draw paired with points of its cloud by optimal transport, or at random
-    noise: share of fresh noise in the draws that were paired, from 0 to 1
+    noise: share of fresh noise in the draws that were paired by transport, from 0 to 1
     width: features of the network
     layers: of the network
     steps: of the optimiser
     batch_size: clouds per step
     test_samples: clouds of the test split that are scored
     """
-    sizes = points[0] if len(points) == 1 else (points[0], points[-1])
+    if len(points) not in (1, 2):
+        raise ValueError(f"point_clouds: --points takes one number, or the least and the most, got {len(points)}.")
+    if folder and source != "shapes":
+        raise ValueError(f"point_clouds: --folder and --source {source} are two sources of clouds; leave one out.")
+    if noise and coupling == "independent":
+        raise ValueError("point_clouds: --noise blurs pairs of transport; --coupling independent has none to blur.")
+    sizes = points[0] if len(points) == 1 else (points[0], points[1])
     data = load_dataset("clouds").clouds(folder or source, points=sizes, kinds=kinds)
     base = (priors.Gaussian() if prior == "gaussian" else priors.Ball()).fit(data.train)
     dim, labels = data.train.event[-1], int(data.train.context["label"].max()) + 1

@@ -30,7 +30,7 @@ def recipe(
 ):
     """A flow of protein chains.
 
-    folder: of PDB, mmCIF or BinaryCIF files; docking benchmark 5 if none
+    folder: of PDB, mmCIF or BinaryCIF files; without it docking benchmark 5
     prior: chain with springs to four neighbours, with a power law of variances or with springs to one; or white noise
     coupling: draws and data paired at random, or each draw turned onto its chain
     sequence: whether the network sees the residue types, for conformations given the sequence

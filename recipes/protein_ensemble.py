@@ -34,8 +34,8 @@ def recipe(
 ):
     """A flow of conformations.
 
-    file: models or frames of one protein: .pdb, .cif, .xtc, .trr, .dcd; 116 NMR models of ubiquitin if none
-    topology: of a trajectory, a structure file
+    file: models or frames of one protein: .pdb, .cif, .xtc, .trr, .dcd; without it 116 NMR models of ubiquitin
+    topology: structure file that a trajectory needs: .pdb, .cif, .gro
     atoms: one per residue, or N, CA, C and O
     stride: every so many models or frames
     prior: covariance of all points, a power law along the chain, or white noise

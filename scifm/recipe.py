@@ -239,9 +239,9 @@ class Flag:
     def add_to(self, parser: Any) -> None:
         """Declare it; a flag that is not given stays absent, so that the recipe's own default holds."""
         text = self.text.replace("%", "%%")
-        shown = "required" if self.default is None else f"default {self.default}".replace("%", "%%")
+        shown = self._shown().replace("%", "%%")
         settings: dict[str, Any] = {"dest": self.name, "default": argparse.SUPPRESS}
-        settings |= {"required": self.default is None, "help": f"{text} ({shown})" if text else shown}
+        settings |= {"required": self.default is None, "help": f"{text} ({shown})" if text and shown else text or shown}
         names = dict.fromkeys((self.option, "--" + self.name))
         if self.kind is bool and not self.optional:
             parser.add_argument(*names, action=argparse.BooleanOptionalAction, **settings)
@@ -250,6 +250,15 @@ class Flag:
         if self.several:
             metavar += ",..."
         parser.add_argument(*names, type=self.parse, metavar=metavar, **settings)
+
+    def _shown(self) -> str:
+        """What help says of the default: as it would be typed. None and "" are no words; the text must explain them."""
+        if self.default is None:
+            return "required"
+        if self.default in ("", "None", "()"):
+            return "" if self.text else "default: none"
+        plain = re.sub(r"[()'\" ]", "", self.default).rstrip(",") if self.several else self.default
+        return f"default {plain}"
 
     def parse(self, text: str) -> Any:
         """One word of the command line as a value."""

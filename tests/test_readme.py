@@ -1,4 +1,5 @@
-"""What README.md and docs/extending.md show is run: every Python block, and every shell command, cut down to two steps.
+"""What README.md, docs/extending.md and docs/points.md show is run: every Python block, and of the README every shell
+command, cut down to two steps.
 
 A shell command that no rule below covers fails the test, so that none can be added to the README unchecked.
 """
@@ -23,6 +24,7 @@ from scifm.recipe import load_recipe
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXTENDING = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+POINTS = (ROOT / "docs" / "points.md").read_text(encoding="utf-8")
 SHORT = ["--threads", "1"]
 
 
@@ -101,6 +103,7 @@ def on_a_run(words, place, monkeypatch, request):
     elif not (place / words[1]).exists():
         train(["train", f"recipes/{name}.py"], place, monkeypatch, request)
     more = [] if words[0] == "info" else ["--steps", "2", "--method", "rk4", *SHORT]
+    more += ["--number", "8"] if words[0] == "reweight" else []  # the last one counts
     run([*words, *more], place, monkeypatch)
 
 
@@ -256,6 +259,32 @@ def test_every_example_of_extending(heading, code, tmp_path, monkeypatch):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         execute(code, f"docs/extending.md: {heading}", {"__name__": "extending"})
+
+
+SNIPPETS = blocks(POINTS, "python")
+
+
+@pytest.mark.parametrize("heading, code", SNIPPETS, ids=[f"{k} {heading}" for k, (heading, _) in enumerate(SNIPPETS)])
+def test_every_example_of_points(heading, code, tmp_path, monkeypatch):
+    """Each stands alone; and a recipe among them trains."""
+    if "ase" in code:
+        pytest.importorskip("ase")
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "points"}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        execute(code, f"docs/points.md: {heading}", names)
+        if "recipe" in names:
+            batch = names["data"].train.select(range(4))
+            loss = names["flow"].loss(batch).mean()
+            loss.backward()
+            assert loss.isfinite() and any(p.grad is not None for p in names["flow"].parameters())
+
+
+def test_the_doors_of_points_are_shown():
+    text = "\n".join(code for _, code in SNIPPETS)
+    for name in ("from_ase", "to_ase", "from_pyg", "to_pyg", "from_arrays", "to_arrays", "superset"):
+        assert name in text, name
 
 
 def test_the_examples_are_checked_where_a_check_exists():

@@ -112,6 +112,28 @@ def test_documentation_comes_from_the_docstrings(everything) -> None:
 
 
 @pytest.mark.parametrize(
+    ("keyword", "text", "shown"),
+    [
+        ("k: Path | None = None", "without it, shapes", "without it, shapes"),
+        ("k: Path | None = None", "", "default: none"),
+        ('k: str = ""', "all without it", "all without it"),
+        ("k: tuple[int, ...] = (64,)", "of a cloud", "of a cloud (default 64)"),
+        ("k: tuple[int, ...] = (48, 64)", "of a cloud", "of a cloud (default 48,64)"),
+        ("k=('a', 'b')", "", "default a,b"),
+        ("k: int = 3", "of the optimiser", "of the optimiser (default 3)"),
+        ("k: int", "of the optimiser", "of the optimiser (required)"),
+    ],
+)
+def test_help_shows_a_default_as_it_is_typed(tmp_path, keyword: str, text: str, shown: str) -> None:
+    told = f'"""R.\n\n    k: {text}\n    """' if text else '"""R."""'
+    (tmp_path / "r.py").write_text(f"def recipe(*, {keyword}):\n    {told}\n")
+    parser = argparse.ArgumentParser(prog="p", formatter_class=lambda prog: argparse.HelpFormatter(prog, width=200))
+    load_recipe(tmp_path / "r.py").flags[0].add_to(parser)
+    assert parser.format_help().rstrip().endswith(shown)
+    assert ("default" in shown) == ("default" in parser.format_help())
+
+
+@pytest.mark.parametrize(
     ("source", "message"),
     [
         ("def recip(): ...", r"no recipe: expected a function recipe\(\*, ...\) -> Recipe; it defines recip"),

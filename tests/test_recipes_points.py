@@ -11,6 +11,8 @@ import pytest
 
 import scifm.train
 from scifm.cli import main
+from scifm.data import load_dataset
+from scifm.recipe import load_recipe
 from scifm.run import Run
 
 TINY = ["--width", "16", "--steps", "4", "--batch-size", "4", "--test-samples", "3"]
@@ -150,3 +152,43 @@ def test_a_run_of_sets_goes_on_where_it_was_stopped(train, folder: Path, monkeyp
     assert main(["train", "--resume", "run", "--track", "none"]) == 0
     for name in ("samples.npz", "score.json"):
         assert Path("run", name).read_bytes() == Path("whole", name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("point_clouds --points 8,12,16", "takes one number, or the least and the most, got 3"),
+        ("point_clouds --points ,", "takes one number, or the least and the most, got 0"),
+        ("point_clouds --source digits --folder mine", "are two sources of clouds; leave one out"),
+        ("point_clouds --kinds torus --folder mine", "kinds and n belong to source 'shapes'"),
+        ("point_clouds --kinds donut", "no kind of shape 'donut'; there are sphere"),
+        ("point_clouds --noise 0.2 --coupling independent", "has none to blur"),
+        ("molecules --molecule ethanol", "give --source md17, not ccd"),
+        ("molecules --source md71", "expected one of ccd, qm7, qm9, md17"),
+    ],
+)
+def test_a_flag_that_would_be_ignored_is_refused(tmp_path: Path, monkeypatch, capsys, words: str, says: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *words.split(), *RUN]) != 0
+    assert says in capsys.readouterr().err and not Path("run").exists()
+
+
+def test_lj55_is_lj13_with_more_particles(scifm_data) -> None:
+    scifm_data("lj55")
+    recipe = load_recipe("lj13").build({"system": "lj55", "batch_size": 2})
+    assert recipe.data.train.event == (55, 3) and recipe.data.name == "lj55"
+    assert recipe.flow.loss(recipe.data.train.select([0, 1])).isfinite().all()
+
+
+def test_a_trajectory_of_md17_is_named(monkeypatch) -> None:
+    asked = []
+
+    def molecules(source: str, **settings) -> None:
+        asked.append(source)
+        raise FileNotFoundError
+
+    monkeypatch.setattr(load_dataset("molecules"), "molecules", molecules)
+    for given in ({}, {"source": "md17"}, {"source": "md17", "molecule": "salicylic acid"}):
+        with pytest.raises(FileNotFoundError):
+            load_recipe("molecules").build(given)
+    assert asked == ["ccd", "md17", "md17:salicylic acid"]

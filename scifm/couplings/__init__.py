@@ -8,6 +8,10 @@ start from another law than training did.  Permutations (`OptimalTransport`, `Pa
 draw exactly once as well; `Aligned` and `EquivariantTransport` also turn and relabel it; `Sinkhorn` and `Unbalanced`
 draw from a plan, and may repeat one draw and leave out another.  `Hybrid` mixes fresh draws into any of them.
 `superset` pairs large clouds beforehand.
+
+What a coupling uses of prior and velocity stands in its attribute `symmetries`, of the words "rotation", "reflection",
+"permutation" and "automorphism" (`scifm.couplings.legal`): a permutation exchanges any points, an automorphism those
+that nothing in the batch tells apart.
 """
 
 from scifm.couplings.aligned import Aligned

@@ -76,7 +76,8 @@ class Aligned:
 
     @property
     def symmetries(self) -> frozenset[str]:
-        """What prior and velocity must not notice."""
+        """What prior and velocity must not notice: "rotation", "reflection", and for relabelling "automorphism", or
+        "permutation" where points that some nodes tell apart are exchanged."""
         relabelling = "permutation" if self.ignore else "automorphism"
         used = {"rotation": self.rotation, relabelling: self.permutation, "reflection": self.reflection}
         return frozenset(name for name, yes in used.items() if yes)
