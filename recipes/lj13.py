@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from scifm import Flow, Recipe, couplings, networks, priors
+from scifm import Flow, Objective, Recipe, couplings, networks, priors
+from scifm import times as laws
 from scifm.data import load_dataset
 
 
@@ -22,6 +23,7 @@ def recipe(
     *,
     system: Literal["lj13", "lj55"] = "lj13",
     coupling: Literal["independent", "ot", "equivariant"] = "equivariant",
+    times: Literal["late", "uniform"] = "late",
     width: int = 32,
     layers: int = 3,
     steps: int = 60000,
@@ -32,6 +34,7 @@ def recipe(
 
     system: 13 particles, or 55
     coupling: draws and data paired at random, by optimal transport, or by that of their turned and relabelled copies
+    times: more of the end of the path, where an error costs most likelihood, or all alike
     width: features of the network
     layers: of the network
     steps: of the optimiser
@@ -44,7 +47,12 @@ def recipe(
         "ot": couplings.OptimalTransport(),
         "equivariant": couplings.EquivariantTransport(),
     }[coupling]
-    flow = Flow(networks.EGNN(3, width, layers), priors.MeanFreeGaussian().fit(data.train), coupling=pairs)
+    flow = Flow(
+        networks.EGNN(3, width, layers),
+        priors.MeanFreeGaussian().fit(data.train),
+        coupling=pairs,
+        objective=Objective(times=laws.logit_normal(1.0, 1.5) if times == "late" else laws.uniform),
+    )
     return Recipe(
         flow,
         data,

@@ -13,7 +13,8 @@ from scifm import Batch
 
 ROOT = Path(__file__).resolve().parent.parent
 OLD = {  # what the first version of the script kept
-    "nll": 7.25, "nll_stderr": 0.06, "ess": 0.82, "log_weight_std": 0.5, "log_z": 29.66, "length": 1.64, "pairs": 7.06,
+    "nll": 7.25, "nll_stderr": 0.06, "nll_all": 7.26, "nll_all_stderr": 0.01, "energy_all": -22.45,
+    "ess": 0.82, "log_weight_std": 0.5, "log_z": 29.66, "length": 1.64, "pairs": 7.06,
     "nfe": 287.4, "base": 2.1, "samples": 8, "tested": 4,
 }  # fmt: skip
 
@@ -46,7 +47,7 @@ def test_published_numbers_are_printed_in_our_convention(system):
 
     lines = particles.published(system).splitlines()
     found = [float(line.split("|")[2]) for line in lines if "FM |" in line]
-    assert len(found) == 2 and all(particles.FLOORS[system] - 0.1 < value for value in found)
+    assert len(found) == 2 and all({"dw4": 7.2, "lj13": 16.8}[system] - 0.1 < value for value in found)
     assert min(found) == {"dw4": 7.19, "lj13": 16.99}[system]
 
 
@@ -55,18 +56,24 @@ def test_lj55_is_a_recipe_with_a_row_and_no_floor(monkeypatch, tmp_path):
 
     told = {}
     monkeypatch.setattr("harness.train", lambda folder, words: told.setdefault(folder.name, words) and folder)
-    particles.train("lj55", "ot", 2, 9, tmp_path)
-    assert told["lj55-ot-2-9"][:3] == ["lj13", "--system", "lj55"] and "59.6" in particles.published("lj55")
+    particles.train("lj55", "ot", "late", 2, 9, tmp_path)
+    assert told["lj55-ot-late-2-9"][:3] == ["lj13", "--system", "lj55"] and "59.6" in particles.published("lj55")
+
+
+def table(words: str, root: Path) -> str:
+    import particles
+
+    return particles.measured(particles.parser().parse_args([*words.split(), "--root", str(root)]))
 
 
 def test_figures_of_the_first_version_are_read_and_new_ones_stand_beside_them(tmp_path):
-    import particles
-
     for seed in range(2):
-        finished(tmp_path / f"dw4-ot-{seed}", particles_8_4=OLD, lengths_8={"curve": 2.5 + seed, "straight": 1.5})
-    text = particles.measured("dw4", ["ot"], 2, None, 8, 4, tmp_path)
+        finished(
+            tmp_path / f"dw4-ot-uniform-{seed}", particles_8_4=OLD, lengths_8={"curve": 2.5 + seed, "straight": 1.5}
+        )
+    text = table("dw4 --couplings ot --times uniform --seeds 2 --samples 8 --tested 4", tmp_path)
     row = next(line for line in text.splitlines() if line.startswith("| ot |"))
-    assert row.split(" | ")[1:5] == ["2", "7.25 ± 0.00", "0.06", "82 ± 0"] and "| 3.00 ± 0.71 |" in row
+    assert row.split(" | ")[1:5] == ["2", "7.260 ± 0.000", "0.010", "82 ± 0"] and "| 3.00 ± 0.71 |" in row
     assert row.endswith("| 2.10 | 10 |"), "minutes from the start of the run to the last line of its course"
     assert "ot, seed 1: 10: 8.32" in text  # 2 bits per dimension, 6 dimensions
 
@@ -75,14 +82,14 @@ def test_a_table_from_a_run(tmp_path, scifm_data, capfd):
     import particles
 
     scifm_data("dw4")
-    arguments = ("dw4", ["equivariant"], 1, 2, 6, 3, tmp_path)
-    text = particles.measured(*arguments)
-    assert "| equivariant | 1 |" in text and "Floor 7.2 nats" in text
-    figures = particles.measure(tmp_path / "dw4-equivariant-0-2", 6, 3)
+    words = "dw4 --couplings equivariant --seeds 1 --steps 2 --samples 6 --tested 3"
+    text = table(words, tmp_path)
+    assert "| equivariant | 1 |" in text and "Floor 7.21 nats" in text
+    figures = particles.measure(tmp_path / "dw4-equivariant-late-0-2", 6, 3)
     assert 0 < figures["ess"] <= 1 and figures["curve"] >= figures["straight"] * (1 - 1e-3)
     assert OLD.keys() - {"length"} <= figures.keys(), "what is kept can be read by the same lines"
     capfd.readouterr()
-    assert particles.measured(*arguments) == text and "scifm train" not in capfd.readouterr().err
+    assert table(words, tmp_path) == text and "scifm train" not in capfd.readouterr().err
 
 
 def chains(copies: int) -> Batch:
