@@ -1,4 +1,4 @@
-"""Figures and a page about a run: the course of the training, samples beside data, their statistics, the score.
+"""Figures, tables and a page about a run: the course of the training, samples beside data, their statistics, the score.
 
 The radial spectrum is the mean square of the coefficients of an orthonormal cosine transform (DCT-II) over rings of
 equal wavenumber: unlike a Fourier transform it does not see the jump between opposite edges of a grid that is not
@@ -21,9 +21,11 @@ from scifm.run import Run, atomic
 
 if TYPE_CHECKING:
     from scifm.batch import Batch
+    from scifm.data import Data
     from scifm.energies import Energy
+    from scifm.tables import Table
 
-__all__ = ["figures", "left_out", "page", "radial_spectrum", "read_batch", "read_samples"]
+__all__ = ["figures", "left_out", "page", "radial_spectrum", "read_batch", "read_samples", "tables"]
 
 
 def radial_spectrum(fields: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -149,11 +151,13 @@ def figures(
         draw("bits_per_dim.png", _bits, score)
     if data is None or samples is None:
         return made
+    from scifm.tables import are_points
+
     told = data.dense or not isinstance(samples, np.ndarray)  # which rows make a sample
     drawn = samples if isinstance(samples, np.ndarray) else samples.x.cpu().numpy()
     real = data.x.cpu().numpy()
     alike = drawn.shape[1:] == real.shape[1:]
-    if alike and told and _are_points(data):
+    if alike and told and are_points(data):
         sets = _as_batch(samples) if isinstance(samples, np.ndarray) else samples
         _draw_points(draw, data, sets, unit, energy)
     elif alike and real.ndim == 4 and min(real.shape[2:]) >= 4:
@@ -164,11 +168,6 @@ def figures(
     else:
         draw("samples.png", _histogram, real, drawn, unit)
     return made
-
-
-def _are_points(data: Batch) -> bool:
-    """Whether samples are sets of points in the plane or in space: ragged rows (d,), dense events (n, d)."""
-    return data.event[-1:] in ((2,), (3,)) and len(data.event) == (2 if data.dense else 1)
 
 
 def _draw_points(draw: Callable[..., None], data: Batch, samples: Batch, unit: str, energy: Energy | None) -> None:
@@ -190,14 +189,34 @@ def _draw_points(draw: Callable[..., None], data: Batch, samples: Batch, unit: s
         draw("bonds.png", pictures.bonds, *both, unit)
 
 
+def tables(data: Data, samples: Batch | None) -> list[Table]:
+    """Tables of samples beside the test split, those of `scifm.tables` that fit the data.
+
+    Args:
+        samples: as `read_batch` gives them.
+
+    Returns:
+        tables; one that cannot be made is left out, with a warning on stderr.
+    """
+    from scifm.tables import fitting
+
+    made = []
+    for name, table in ({} if samples is None else fitting(samples, data)).items():
+        try:
+            made.append(table())
+        except Exception as error:
+            left_out(name, error)
+    return made
+
+
 def left_out(what: str, error: Exception) -> None:
     """Say on stderr what a report does without, and why: it must not fail a trained run."""
     reason = " ".join(str(error).split())
     print(f"warning: the report leaves out {what} ({type(error).__name__}: {reason}).", file=sys.stderr)
 
 
-def page(run: Run, made: Sequence[Path]) -> Path:
-    """Write report.md: the score, its settings, the figures and what the run was made of."""
+def page(run: Run, made: Sequence[Path], beside: Sequence[Table] = ()) -> Path:
+    """Write report.md: the score, its settings, the figures, the tables and what the run was made of."""
     record, score = run.record, run.score
     numbers = record.get("numbers") or {}
     lines = [f"# {numbers.get('name') or record.get('recipe')}", "", f"{record.get('summary', '')}".strip(), ""]
@@ -205,6 +224,8 @@ def page(run: Run, made: Sequence[Path]) -> Path:
         lines += [f"**{score['line'].split(' | ')[0]}**", "", *_score_table(score), ""]
     for path in made:
         lines += [f"![{path.stem}]({path.relative_to(run.folder).as_posix()})", ""]
+    if beside:
+        lines += ["## Samples beside data", "", *(f"{table}\n" for table in beside)]
     lines += ["## Settings", "", "| what | value |", "|---|---|"]
     flags = record.get("keywords") or record.get("flags") or {}
     lines += [f"| `{k}` | {_cell(v)} |" for k, v in {**flags, **numbers}.items()]

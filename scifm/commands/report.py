@@ -17,7 +17,9 @@ __all__ = ["command", "draw_report"]
 
 def command(words: Sequence[str]) -> int:
     """`scifm report RUN`."""
-    found = run_parser("report", "Draw the figures of a run and write its report.md.").understand(words)
+    found = run_parser(
+        "report", "Draw the figures of a run and write its report.md, with tables of samples beside data."
+    ).understand(words)
     run = Run.open(found.run)
     if (run.folder / "report.md").exists() and not found.overwrite:
         raise WrongUse(f"{run.folder / 'report.md'} exists; give --overwrite to draw and write it again.")
@@ -28,10 +30,10 @@ def command(words: Sequence[str]) -> int:
 
 
 def draw_report(run: Run, recipe: Recipe) -> list[Path]:
-    """Draw the figures of a run and write its report.md; the files written.
+    """Draw the figures of a run and write its report.md, with tables of sets of points; the files written.
 
-    A figure that cannot be drawn, such as one of samples that a recipe exports in a form of its own, is left out with
-    a line on stderr: a report never fails a trained run.
+    A figure or a table that cannot be made, such as one of samples that a recipe exports in a form of its own, is left
+    out with a line on stderr: a report never fails a trained run.
     """
     from scifm import report as reports
     from scifm import verbs
@@ -45,4 +47,4 @@ def draw_report(run: Run, recipe: Recipe) -> list[Path]:
     count = 2000 if samples is None else max(64, len(samples))
     data = recipe.data
     made = reports.figures(run, verbs.evenly(data.test, count), samples, data.unit, data.energy)
-    return [*made, reports.page(run, made)]
+    return [*made, reports.page(run, made, reports.tables(data, samples))]
