@@ -36,12 +36,12 @@ from scifm.metrics import (
 
 __all__ = ["Table", "are_points", "clouds", "fitting", "molecules", "particles", "structures"]
 
-SAMPLES, CLOUDS = 500, 100  # at most so many, of clouds fewer: each is held against each
+SAMPLES, CLOUDS = 300, 100  # at most so many, of clouds fewer: each is held against each
 POINTS = 20_000  # of all samples of a side together
-PAIRS = 200_000  # of points, of all samples of a side together
+PAIRS = 50_000  # of points, of all samples of a side together
 DRAWS = 20  # resamples for an error
 EACH = 512  # points of a cloud; of a larger one as many are taken at random
-DISTANCES = 500_000_000  # between points of clouds, of all pairs of clouds together
+DISTANCES = 200_000_000  # between points of clouds, of all pairs of clouds together
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,14 @@ def particles(samples: Batch, data: Batch, train: Batch, energy: Energy, unit: s
     counts = data.points.counts.double()
     number = _fitting(counts * (counts - 1) / 2, PAIRS, SAMPLES)
     samples, data, train = _three(samples, data, train, number)
+    energies, pairs = ([of(b) for b in (samples, data, train)] for of in (partial(_energies, energy), _pairs))
     both: list[dict[str, Comparison]] = []
-    for other, draws in ((samples, DRAWS), (train, 0)):
+    for k, draws in ((0, DRAWS), (2, 0)):
         g = torch.Generator().manual_seed(0)
-        found = {"energy": compare(_finite(energy.of(other)), _finite(energy.of(data)), None, g, draws)}
-        if bool((data.points.counts > 1).any()):
-            found["pair distance"] = compare(_pairs(other), _pairs(data), None, g, draws)
-        both.append(found | compare_structures(other, data, g, draws, chain=False))
+        found = {"energy": compare(energies[k], energies[1], None, g, draws)}
+        if pairs[k] and pairs[1]:
+            found["pair distance"] = compare(pairs[k], pairs[1], None, g, draws)
+        both.append(found | compare_structures((samples, data, train)[k], data, g, draws, chain=False))
     return _comparisons(both[0], both[1], number, {"energy": "kT"}, unit)
 
 
@@ -224,12 +225,17 @@ def _thinned(batch: Batch, generator: torch.Generator) -> Batch:
     return Batch(torch.cat(sets), index, len(sets))
 
 
-def _finite(values: Tensor) -> list[Tensor]:
-    return [v for v in values if bool(v.isfinite())]
+def _energies(energy: Energy, batch: Batch) -> list[Tensor]:
+    return [u for u in energy.of(batch) if bool(u.isfinite())]
 
 
 def _pairs(batch: Batch) -> list[Tensor]:
-    return [d[d.isfinite()] for d in (pair_distances(batch.select([i])) for i in range(len(batch)))]
+    """Finite distances of all pairs of points, a tensor per sample that has two; samples of one size together."""
+    points, found = batch.points, []
+    for n in points.counts.unique().tolist():
+        alike = points.select(points.counts == n)
+        found += [d[d.isfinite()] for d in pair_distances(alike).split(n * (n - 1) // 2)] if n > 1 else []
+    return found
 
 
 def _line(cells: Sequence[str]) -> str:
