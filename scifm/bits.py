@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["BitsPerDim", "Estimate"]
+__all__ = ["BitsPerDim", "Estimate", "plain"]
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class BitsPerDim:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return {k: _plain(v) for k, v in asdict(self).items()}
+        return {k: plain(v) for k, v in asdict(self).items()}
 
 
-def _plain(value: Any) -> Any:
-    """NaN, an unknown error, as None: JSON knows no NaN."""
+def plain(value: Any) -> Any:
+    """NaN, an unknown error, as None at any depth: JSON knows no NaN."""
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

@@ -221,7 +221,9 @@ def page(run: Run, made: Sequence[Path], beside: Sequence[Table] = ()) -> Path:
     numbers = record.get("numbers") or {}
     lines = [f"# {numbers.get('name') or record.get('recipe')}", "", f"{record.get('summary', '')}".strip(), ""]
     if score is not None:
-        lines += [f"**{score['line'].split(' | ')[0]}**", "", *_score_table(score), ""]
+        first, *others = score["line"].split(" | ")
+        lines += [f"**{first}**", "", *_score_table(score), ""]
+        lines += [f"{told}.\n" for told in others[len(score.get("baselines", {})) :]]
     for path in made:
         lines += [f"![{path.stem}]({path.relative_to(run.folder).as_posix()})", ""]
     if beside:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from scifm.likelihood import BitsPerDim
     from scifm.recipe import Recipe
     from scifm.trace import Trace
+    from scifm.whole import Whole
 
 __all__ = [
     "Drawn",
@@ -231,8 +232,12 @@ def score(
     )  # fmt: skip
 
 
-def write_score(path: Path, result: BitsPerDim, overwrite: bool = False, **about: Any) -> Path:
-    """Write a result with all its settings as JSON."""
+def write_score(
+    path: Path, result: BitsPerDim, overwrite: bool = False, *, whole: Whole | None = None, **about: Any
+) -> str:
+    """Write a result with all its settings as JSON, and what it says of whole samples; all of it in one line."""
     refuse_existing(path, overwrite)
-    write_json(path, {**about, "scifm": __version__, "line": str(result), **result.to_dict()})
-    return path
+    lines, more = ([], {}) if whole is None else (whole.lines(), whole.to_dict())
+    line = " | ".join([str(result), *lines])
+    write_json(path, {**about, "scifm": __version__, "line": line, **result.to_dict(), **more})
+    return line

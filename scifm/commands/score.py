@@ -49,10 +49,11 @@ def command(words: Sequence[str]) -> int:
     device, _ = machine(found.device, found.threads)
     solver = solver_of(found)
     from scifm import verbs
+    from scifm.whole import whole
 
     recipe, step = run.restore(found.weights, device)
-    whole = run.record["status"] == "finished"  # score.json is that of the whole training
-    output = found.output or run.folder / ("score.json" if whole else f"score-step-{step}.json")
+    finished = run.record["status"] == "finished"  # score.json is that of the whole training
+    output = found.output or run.folder / ("score.json" if finished else f"score-step-{step}.json")
     output = output.expanduser()
     verbs.refuse_existing(output, found.overwrite)  # complain before the work, not after it
     seed, trace = run.record["seed"] if found.seed is None else found.seed, trace_of(found)
@@ -64,8 +65,9 @@ def command(words: Sequence[str]) -> int:
     decide |= {"precision": found.precision}
 
     def finish(result: BitsPerDim) -> None:
-        verbs.write_score(output, result, found.overwrite, **about)
-        print(str(result).replace(" | ", "\n  "))
+        more = whole(recipe.flow.prior, recipe.data, scored.to(device), result)
+        line = verbs.write_score(output, result, found.overwrite, whole=more, **about)
+        print(line.replace(" | ", "\n  "))
 
     with chunked(output, settings_of(run, recipe, scored, found, decide), len(scored), found.overwrite) as parts:
         score = partial(

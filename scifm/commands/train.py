@@ -174,6 +174,7 @@ def _finish(run: Run, recipe: Recipe, device: str, tracker: Tracker) -> Run:
     """Samples, score, figures and page; what this made before the run was cut off is kept."""
     from scifm import verbs
     from scifm.commands.report import draw_report
+    from scifm.whole import whole
 
     seed, step, number = run.record["seed"], recipe.steps, recipe.test_samples
     if not _is_final(run, run.samples, step):
@@ -189,7 +190,8 @@ def _finish(run: Run, recipe: Recipe, device: str, tracker: Tracker) -> Run:
         with bar("score", min(number, len(recipe.data.test))) as shown:
             result = verbs.score(recipe, seed=seed, device=device, progress=shown.update)
         _set_aside(path)
-        verbs.write_score(path, result, split="test", seed=seed, step=step, weights="ema")
+        more = whole(recipe.flow.prior, recipe.data, verbs.held_out(recipe).to(device), result)
+        verbs.write_score(path, result, whole=more, split="test", seed=seed, step=step, weights="ema")
         run = _note_final(run, path, step)
     _publish(run, tracker, recipe.steps)
     if scored:
@@ -232,6 +234,7 @@ def _publish(run: Run, tracker: Tracker, step: int) -> None:
     metrics = {f"test/bits_per_dim{'' if k == 'value' else '_' + k}": score.get(k) for k in names}
     for name, estimate in score.get("baselines", {}).items():
         metrics[f"test/baseline/{name}"] = estimate["value"]
+    metrics |= {f"test/{k}": score[k]["value"] for k in ("nats", "floor", "sizes") if k in score}
     tracker.log({k: v for k, v in metrics.items() if v is not None}, step)
     settings = ("samples", "delta", "draws", "trace", "solver", "split")
     tracker.log_params({f"score.{k}": score.get(k) for k in settings})

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from scifm.batch import Batch
+from scifm.bits import Estimate
 from scifm.blocks import blocks
 
 __all__ = ["Energy", "per_sample"]
@@ -65,6 +66,10 @@ class Energy(ABC):
         """Degrees of freedom of each sample, (B,), in the dtype of x: (n − 1) d where translations change nothing."""
         dims = like.points.dims
         return (dims - like.points.event[-1]).clamp(min=0) if "translation" in self.symmetries else dims
+
+    def known_log_z(self, points: int, width: int) -> Estimate | None:
+        """log Z of sets of so many points in so many dimensions, with its error; None, as here, where none is known."""
+        return None
 
     def _check(self, x: Tensor, mask: Tensor | None) -> None:
         name = type(self).__name__

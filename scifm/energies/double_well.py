@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from scifm.bits import Estimate
 from scifm.energies.checks import check_positive
 from scifm.energies.pairs import PairEnergy
 
 __all__ = ["DoubleWell"]
 
+LOG_Z = {(4, 2): Estimate(29.66, 0.01)}  # of the default energy, by points and dimensions, see datasets/dw4
 CLOSEST = 1e-24  # squared distance below which a pair pulls along no direction
 
 
@@ -43,6 +45,9 @@ class DoubleWell(PairEnergy):
 
     def __post_init__(self) -> None:
         check_positive("DoubleWell", c=self.c, temperature=self.temperature)
+
+    def known_log_z(self, points: int, width: int) -> Estimate | None:
+        return LOG_Z.get((points, width)) if self == DoubleWell() else None
 
     def pair(self, s: Tensor) -> Tensor:
         r = s.clamp(min=CLOSEST).sqrt() - self.d0

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from scifm.batch import Batch
+from scifm.bits import Estimate
 from scifm.energies.checks import check_positive
 from scifm.energies.pairs import PairEnergy
 
@@ -51,6 +52,9 @@ class HarmonicCluster(PairEnergy):
     def std(self) -> float:
         """σ of a coordinate on the subspace: that of `priors.MeanFreeGaussian`, which is this law."""
         return math.sqrt(self.temperature / self.spring)
+
+    def known_log_z(self, points: int, width: int) -> Estimate:
+        return Estimate((points - 1) * width * math.log(2 * math.pi * self.std**2) / 2, 0.0)
 
     def log_z(self, like: Batch) -> Tensor:
         """log Z of each sample on its subspace, (B,)."""
