@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from scifm.data import Data
 
-__all__ = ["Drawn", "contents", "output", "refuse_existing", "suffixes", "write_chunks", "write_samples"]
+__all__ = ["Drawn", "contents", "output", "refuse_existing", "suffixes", "write_chunks", "write_npz", "write_samples"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def write_chunks(
         elif path.suffix in data.writers:
             _write(source, data, temporary, about)
         else:
-            _write_npz(source, temporary, about)
+            write_npz(source, temporary, about)
     return path
 
 
@@ -199,8 +199,19 @@ def _arrays(source: Callable[[], Iterable[Drawn]]) -> Iterator[dict[str, np.ndar
         yield {k: v.numpy() for k, v in found.items()}
 
 
-def _write_npz(source: Callable[[], Iterable[Drawn]], path: Path, about: Mapping[str, Any]) -> None:
-    """What `np.savez_compressed` would write of the chunks joined, without joining them."""
+def write_npz(
+    source: Callable[[], Iterable[Drawn]],
+    path: Path,
+    about: Mapping[str, Any],
+    beside: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """What `np.savez_compressed` would write of the chunks joined, without joining them.
+
+    Args:
+        source, about: as for `write_chunks`.
+        path: written in place; see `scifm.run.atomic`.
+        beside: more arrays, by name, such as a number per sample.
+    """
     short: dict[str, tuple[np.dtype, bytearray]] = {}  # numbers per sample or row: they fit, in one piece each
     long: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
     for arrays in _arrays(source):
@@ -212,6 +223,7 @@ def _write_npz(source: Callable[[], Iterable[Drawn]], path: Path, about: Mapping
                 shape = (*array.shape[:axis], before[axis] + array.shape[axis], *array.shape[axis + 1 :])
                 long[name] = (array.dtype, shape)
     whole = {name: np.frombuffer(numbers, dtype) for name, (dtype, numbers) in short.items()}
+    whole |= beside or {}
     whole["about"] = np.array([f"{k}={v}" for k, v in about.items()])
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, (dtype, shape) in long.items():

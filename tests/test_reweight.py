@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,24 @@ def test_refusals(capsys) -> None:
     assert "written to .npz files, got 'w.nc'" in wrong(capsys, "a", "-o", "w.nc")
     assert "--probes" in wrong(capsys, "a", "--probes", "2")  # a random trace would bias the weights
     assert "number" in wrong(capsys, "a", "-n", "0")
+
+
+def test_one_chunk_is_held_at_a_time(monkeypatch) -> None:
+    """However many samples there are. Broken: all chunks in a list, joined."""
+    from scifm import Batch
+    from scifm.samples import Drawn
+
+    alive, most = weakref.WeakSet(), []
+    plain = Drawn.__init__
+
+    def noted(self, *given) -> None:
+        plain(self, *given)
+        alive.add(self.batch)
+        most.append(len(alive))
+
+    made("a", 0.2)
+    monkeypatch.setattr(Drawn, "__init__", noted)
+    monkeypatch.setattr(Batch, "join", None)
+    assert main(["reweight", "a", "-n", "30", "-o", "w.npz", "--chunk", "3", *FEW]) == 0
+    assert len(most) >= 3 * 10 and max(most) <= 2  # drawn, weighed and written, ten chunks each
+    assert len(arrays("w.npz")["log_weight"]) == 30

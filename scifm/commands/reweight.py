@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from scifm.commands.words import flow_flags, machine, positive, run_parser, solv
 from scifm.run import Run
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from scifm.energies import Energy
     from scifm.samples import Drawn
     from scifm.weights import Weights
@@ -56,34 +59,36 @@ def command(words: Sequence[str]) -> int:
             device=device, keep=parts,
         )  # fmt: skip
 
-        def finish(drawn: list[Drawn]) -> None:
-            weights = _write(drawn, energy, output, about)
-            print(f"{weights}\n{output}")
-
         status = carry_out(
-            "reweight", words, parts, found.number, lambda progress: list(chunks(progress=progress)), finish
-        )
+            "reweight", words, parts, found.number,
+            lambda progress: deque(chunks(progress=progress), maxlen=0),  # each goes to the disk, none is kept here
+            lambda _: print(f"{_write(chunks, energy, output, about)}\n{output}"),
+        )  # fmt: skip
         if status == 0:
             parts.remove()
     return status
 
 
-def _write(drawn: list[Drawn], energy: Energy, output: Path, about: dict[str, Any]) -> Weights:
-    """Samples, energies, log-densities and log-weights as one .npz, and the weights."""
-    import numpy as np
-    import torch
-
-    from scifm.batch import Batch
+def _write(source: Callable[[], Iterable[Drawn]], energy: Energy, output: Path, about: dict[str, Any]) -> Weights:
+    """Samples, energies, log-densities and log-weights as one .npz, in passes over the chunks; the weights."""
     from scifm.run import atomic
-    from scifm.samples import contents
+    from scifm.samples import write_npz
     from scifm.weights import weigh
 
-    batch = Batch.join([d.batch for d in drawn])
-    log_prob = torch.cat([d.log_prob for d in drawn if d.log_prob is not None])
-    value = energy.of(batch)
+    value, log_prob = _of_each(source, energy)
     weights = weigh(value, log_prob, noise=None)
-    arrays = {k: v.numpy() for k, v in contents(batch).items()}
-    arrays |= {"energy": value.numpy(), "log_prob": log_prob.numpy(), "log_weight": weights.log.numpy()}
-    with atomic(output) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays, about=np.array([f"{k}={v}" for k, v in about.items()]))  # type: ignore[arg-type]
+    with atomic(output) as temporary:
+        write_npz(source, temporary, about, {"energy": value.numpy(), "log_weight": weights.log.numpy()})
     return weights
+
+
+def _of_each(source: Callable[[], Iterable[Drawn]], energy: Energy) -> tuple[Tensor, Tensor]:
+    """Energy and log-density of each sample, (n,)."""
+    import torch
+
+    energies, densities = [], []
+    for drawn in source():
+        assert drawn.log_prob is not None
+        energies.append(energy.of(drawn.batch))
+        densities.append(drawn.log_prob)
+    return torch.cat(energies), torch.cat(densities)
