@@ -147,7 +147,7 @@ def molecules(samples: Batch, data: Batch, train: Batch) -> Table:
     caption = (
         f"Molecules: {_how_many(number)}. Orders of bonds are read from distances; an atom is stable if its orders sum "
         "to a valence of its element, a molecule is valid if all atoms are stable and it is in one piece, unique among "
-        "the valid; bonds are recovered if the distances tell exactly those that were given. The data are no 100 %."
+        "the valid; bonds are recovered if the distances tell exactly the given ones. Data do not reach 100 % either."
     )
     return Table(caption, ("share", "samples", "data", "training data"), rows)
 
