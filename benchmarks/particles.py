@@ -3,7 +3,7 @@
     python benchmarks/particles.py dw4                                         # three couplings, three seeds
     python benchmarks/particles.py lj13 --couplings equivariant --seeds 1      # one cell of the long table
     python benchmarks/particles.py lj55 --couplings equivariant --seeds 1 --samples 200 --tested 100
-    python benchmarks/particles.py dw4 --times uniform                         # training times all alike
+    python benchmarks/particles.py dw4 --times late --seeds 1                  # more training near the data
     python benchmarks/particles.py dw4 --steps 500 --seeds 1 --samples 500     # a trial
 
 Runs are kept in runs/particles/, so that an interrupted table goes on where it stopped.  Each is then measured: NLL in
@@ -208,7 +208,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("system", choices=RECIPES)
     parser.add_argument("--couplings", nargs="+", choices=COUPLINGS, default=list(COUPLINGS))
-    parser.add_argument("--times", choices=("late", "uniform"), default="late")
+    parser.add_argument("--times", choices=("uniform", "late"), default="uniform")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="the recipe's if not given")
     parser.add_argument("--samples", type=int, default=2000, help="for weights")

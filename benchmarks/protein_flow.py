@@ -38,10 +38,10 @@ TOLERANCE = Solver(rtol=1e-4, atol=1e-4)
 DRAWS = 200  # of families
 
 
-def train(prior: str, seed: int, steps: int | None, root: Path) -> Path:
+def train(prior: str, times: str, seed: int, steps: int | None, root: Path) -> Path:
     """The folder of a finished run, trained unless it is there already."""
-    folder = root / "-".join([prior, str(seed), *([] if steps is None else [str(steps)])])
-    words = ["protein_backbone", "--prior", prior, "--seed", str(seed), "--test-samples", "16"]
+    folder = root / "-".join([prior, times, str(seed), *([] if steps is None else [str(steps)])])
+    words = ["protein_backbone", "--prior", prior, "--times", times, "--seed", str(seed), "--test-samples", "16"]
     return harness.train(folder, words + ([] if steps is None else ["--steps", str(steps)]))
 
 
@@ -118,11 +118,11 @@ def shapes(prior: str, cells: list[dict[str, Any]]) -> list[list[str]]:
     return rows
 
 
-def measured(priors: list[str], seeds: int, steps: int | None, chains: int, root: Path) -> str:
+def measured(priors: list[str], times: str, seeds: int, steps: int | None, chains: int, root: Path) -> str:
     """The section as Markdown."""
     rows, about, beside = [], [], []
     for prior in priors:
-        folders = [train(prior, seed, steps, root) for seed in range(seeds)]
+        folders = [train(prior, times, seed, steps, root) for seed in range(seeds)]
         cells = [measure(folder, chains) for folder in folders]
         values = [c["flow"] for c in cells]
         over = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
@@ -133,7 +133,8 @@ def measured(priors: list[str], seeds: int, steps: int | None, chains: int, root
         beside += shapes(prior, cells)
         about += [f"{prior}, seed 0, {name}: {text}" for name, text in cells[0]["compared"].items()]
     return (
-        f"## Protein chains\n\n{chains} test chains. `python benchmarks/protein_flow.py {' '.join(sys.argv[1:])}`\n\n"
+        f"## Protein chains, {times} training times\n\n{chains} test chains. "
+        f"`python benchmarks/protein_flow.py {' '.join(sys.argv[1:])}`\n\n"
         + harness.table(["prior", "prior alone, bits/dim", "flow", "s.e. of chains", "minutes"], rows)
         + "\n\n± is what other families would change (s), drawn again from the test set with replacement.\n\n"
         + harness.table(["what", "test chains ± s", "samples, by seed", "within 2 s"], beside)
@@ -147,6 +148,7 @@ def main() -> None:
     parser.add_argument(
         "--priors", nargs="+", default=["springs"], choices=("springs", "powerlaw", "harmonic", "isotropic")
     )
+    parser.add_argument("--times", choices=("late", "uniform"), default="late")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="the recipe's if not given")
     parser.add_argument("--chains", type=int, default=165, help="of the test set")
@@ -154,10 +156,10 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="replace the section of RESULTS.md")
     found = parser.parse_args()
     torch.set_num_threads(1)
-    text = measured(found.priors, found.seeds, found.steps, found.chains, found.root)
+    text = measured(found.priors, found.times, found.seeds, found.steps, found.chains, found.root)
     print(text)
     if found.write:
-        harness.write("protein-flow", text)
+        harness.write(f"protein-flow-{found.times}", text)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from scifm.data import load_dataset
 def recipe(
     *,
     coupling: Literal["independent", "ot", "equivariant"] = "equivariant",
-    times: Literal["late", "uniform"] = "late",
+    times: Literal["uniform", "late"] = "uniform",
     width: int = 32,
     layers: int = 3,
     steps: int = 15000,
@@ -30,7 +30,7 @@ def recipe(
     """A flow of DW4.
 
     coupling: draws and data paired at random, by optimal transport, or by that of their turned and relabelled copies
-    times: more of the end of the path, where an error costs most likelihood, or all alike
+    times: all alike, or more of the end of the path, which does better where pairs are independent
     width: features of the network
     layers: of the network
     steps: of the optimiser

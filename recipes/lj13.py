@@ -23,7 +23,7 @@ def recipe(
     *,
     system: Literal["lj13", "lj55"] = "lj13",
     coupling: Literal["independent", "ot", "equivariant"] = "equivariant",
-    times: Literal["late", "uniform"] = "late",
+    times: Literal["uniform", "late"] = "uniform",
     width: int = 32,
     layers: int = 3,
     steps: int = 60000,
@@ -34,7 +34,7 @@ def recipe(
 
     system: 13 particles, or 55
     coupling: draws and data paired at random, by optimal transport, or by that of their turned and relabelled copies
-    times: more of the end of the path, where an error costs most likelihood, or all alike
+    times: all alike, or more of the end of the path, which does better where pairs are independent
     width: features of the network
     layers: of the network
     steps: of the optimiser

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from scifm import Flow, Objective, Recipe, couplings, networks, priors
+from scifm import times as laws
 from scifm.data import load_dataset
 
 
@@ -22,6 +23,7 @@ def recipe(
     prior: Literal["springs", "powerlaw", "harmonic", "isotropic"] = "springs",
     coupling: Literal["independent", "aligned"] = "independent",
     sequence: bool = False,
+    times: Literal["late", "uniform"] = "late",
     width: int = 32,
     layers: int = 3,
     steps: int = 8000,
@@ -34,6 +36,7 @@ def recipe(
     prior: chain with springs to four neighbours, with a power law of variances or with springs to one; or white noise
     coupling: draws and data paired at random, or each draw turned onto its chain
     sequence: whether the network sees the residue types, for conformations given the sequence
+    times: more of the end of the path, where an error costs most likelihood, or all alike
     width: features per residue
     layers: of message passing along the chain
     steps: of the optimiser
@@ -52,7 +55,7 @@ def recipe(
         networks.GaussianSkip(networks.Unwhitened(network, base)),
         base,
         coupling=couplings.Aligned(permutation=False) if coupling == "aligned" else couplings.independent,
-        objective=Objective(metric="prior"),
+        objective=Objective(metric="prior", times=laws.logit_normal(1.0, 1.5) if times == "late" else laws.uniform),
     )
     return Recipe(
         flow,

@@ -85,7 +85,7 @@ def test_a_table_from_a_run(tmp_path, scifm_data, capfd):
     words = "dw4 --couplings equivariant --seeds 1 --steps 2 --samples 6 --tested 3"
     text = table(words, tmp_path)
     assert "| equivariant | 1 |" in text and "Floor 7.21 nats" in text
-    figures = particles.measure(tmp_path / "dw4-equivariant-late-0-2", 6, 3)
+    figures = particles.measure(tmp_path / "dw4-equivariant-uniform-0-2", 6, 3)
     assert 0 < figures["ess"] <= 1 and figures["curve"] >= figures["straight"] * (1 - 1e-3)
     assert OLD.keys() - {"length"} <= figures.keys(), "what is kept can be read by the same lines"
     capfd.readouterr()
@@ -123,7 +123,7 @@ def test_the_verdict_counts_seeds_within_two_standard_deviations(tmp_path):
             "flow": 2.5, "stderr": 0.1, "prior": 3.02, "samples": {"size": size}, "data": {"size": 20.0},
             "compared": {"size": "W1"},
         }  # fmt: skip
-        finished(tmp_path / f"springs-{seed}", protein_flow_9=figures, protein_spread_9={"size": 0.5})
-    text = protein_flow.measured(["springs"], 3, None, 9, tmp_path)
+        finished(tmp_path / f"springs-late-{seed}", protein_flow_9=figures, protein_spread_9={"size": 0.5})
+    text = protein_flow.measured(["springs"], "late", 3, None, 9, tmp_path)
     assert "| springs: size | 20.00 ± 0.50 | 19.00, 20.90, 22.10 | 2 of 3 |" in text
     assert "| springs | 3.020 | 2.500 ± 0.000 | 0.100 | 10 |" in text
