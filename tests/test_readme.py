@@ -160,7 +160,16 @@ def table(words, place, monkeypatch, request):
     assert row.startswith("| spectral | ") and row.count("|") == header.count("|")
 
 
+def benchmark(words, place, monkeypatch, request):
+    """The words must be right; the work takes up to hours, and `test_tables_points.py` does a little of it."""
+    done = subprocess.run([sys.executable, str(ROOT / words[1]), "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    asked = [word for word in words[2:] if not word.isdecimal()]
+    assert all(re.search(rf"[\s\[{{,|]{re.escape(word)}[\s\]}},|]", done.stdout) for word in asked), done.stdout
+
+
 RULES = {
+    r"python benchmarks/(particles|protein_\w+)\.py.*": benchmark,
     r"python benchmarks/prior_table\.py \S+ .*": table,
     r"(\./scifm\.sh|scifm) train \S+\.py.*|scifm train \w+": train,
     r"\./scifm\.sh (sample|score|reweight|report|info) runs/.*": on_a_run,
