@@ -165,7 +165,6 @@ def test_each_sample_has_its_own_observations_and_no_other():
 
 def test_a_field_with_gaps_in_single_precision():
     """Half of a field is seen with little noise: it is kept, and the rest is what the covariance says."""
-    prior = priors.SpectralGaussian((1, 6, 8), periodic=(False, True), spectrum=spectra.PowerLaw())
     g = torch.Generator().manual_seed(0)
     truth = Batch(torch.nn.functional.interpolate(torch.randn(64, 1, 2, 2, generator=g), (6, 8), mode="bilinear"))
     prior = priors.SpectralGaussian((1, 6, 8), periodic=(False, True), spectrum=spectra.PerMode()).fit(truth)
