@@ -294,11 +294,7 @@ class Flow(nn.Module):
         probes: Tensor | None = None,
         velocity: Callable[[Tensor, Tensor, Batch], Tensor] | None = None,
     ) -> Solution:
-        """Carry z, in the flow's metric, from t0 to t1; with a trace, the log-determinant too.
-
-        Args:
-            velocity: in the flow's metric, in place of its own.
-        """
+        """Carry z, in the flow's metric, from t0 to t1 by its own or another velocity; with a trace, log-det too."""
         v = self._velocity if velocity is None else velocity
 
         def plain(t: Tensor, x: Tensor, batch: Batch, probes: Tensor | None) -> tuple[Tensor, None]:

@@ -122,7 +122,7 @@ def posterior(
     samples = flow._finish(solution.x, like)
     log_prob = flow._base(z, like) - solution.logdet.mean(1) + log_det(flow.transform, samples, flow.prior)
     own = flow.log_prob(samples, trace, solver, generator)
-    return Conditioned(samples, own + seen.log_prob(samples.x) - log_prob, log_prob, solution)
+    return Conditioned(samples, own + seen.log_likelihood(samples.x) - log_prob, log_prob, solution)
 
 
 class _Seen:
@@ -198,7 +198,7 @@ class _Seen:
         inner = (u.mT @ off[..., None])[..., 0] / (1 + r2.reshape(len(batch), -1)[:, :1] * lam)
         return (gain.mT @ (u @ inner[..., None]))[..., 0].reshape(x1.shape)
 
-    def log_prob(self, x: Tensor) -> Tensor:
+    def log_likelihood(self, x: Tensor) -> Tensor:
         """log N(y; H x, R), (B,) float64."""
         z = ((self.values - self.observe(x)) / self.noise).double()
         scale = self.noise.double().log().expand(z.shape[1]).sum()
