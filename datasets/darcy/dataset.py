@@ -59,7 +59,9 @@ def read(path: Path) -> Batch:
         with np.load(path, allow_pickle=False) as file:
             x, y = file["x"], file["y"].astype("<f4")
     except (ValueError, OSError, EOFError, KeyError) as error:
-        raise ValueError(f"darcy: {path.name} cannot be read as .npz with x and y ({error}); fetch it again.") from error
+        raise ValueError(
+            f"darcy: {path.name} cannot be read as .npz with x and y ({error}); fetch it again."
+        ) from error
     if hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest() != SHA256.get(path.name):
         raise ValueError(f"darcy: {path.name} holds other values than the published ones; fetch it again.")
     permeability = torch.from_numpy(x.astype("f4"))[:, None]
