@@ -42,7 +42,7 @@ SOLVER = Solver("rk4", steps=20)
 
 
 def moments(x: np.ndarray) -> list[np.ndarray]:
-    """Of curves (B, days): pointwise mean, variance, skewness, excess kurtosis (days,); mean autocorrelation (lags,)."""
+    """Of curves (B, days): mean, variance, skewness, excess kurtosis (days,); mean autocorrelation (lags,)."""
     y = x - x.mean(0)
     variance = (y**2).mean(0)
     skewness, kurtosis = (y**3).mean(0) / variance**1.5, (y**4).mean(0) / variance**2 - 3
