@@ -81,9 +81,9 @@ def spectral(x: np.ndarray) -> Draw:
 def full(x: np.ndarray) -> Draw:
     """Mean and the empirical covariance, of rank 72."""
     mean = x.mean(0)
-    _, size, modes = np.linalg.svd(x - mean, full_matrices=False)
-    root = size[:, None] * modes / np.sqrt(len(x))
-    return lambda g: mean + g.standard_normal((DRAWS, len(x))) @ root
+    variance, modes = np.linalg.eigh((x - mean).T @ (x - mean) / (len(x) - 1))
+    root = np.sqrt(variance.clip(min=0))[:, None] * modes.T
+    return lambda g: mean + g.standard_normal((DRAWS, len(root))) @ root
 
 
 def bootstrap(x: np.ndarray) -> Draw:

@@ -32,7 +32,7 @@ def test_darcy_is_split_as_published_without_the_broken_sample(pde):
     every = Batch.join([data.train, data.valid])
     assert every.x.min() > -0.01  # no source is negative, so no pressure is
     assert int((data.test.x.flatten(1).amin(1) < -0.01).sum()) == 1  # published like that, and left alone
-    assert every.x[..., 0, :].abs().max() < 0.02 and every.x[..., -1, :].abs().mean() > 0.2  # one wall is on the grid
+    assert every.x[..., 0, :].abs().mean() < 0.005 < 0.1 < every.x[..., -1, :].mean()  # one wall is on the grid
 
 
 def test_where_the_medium_is_uniform_darcys_law_is_poissons_equation(pde):
