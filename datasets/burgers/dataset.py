@@ -80,13 +80,13 @@ def arrange(u: torch.Tensor, what: str) -> Batch:
 
 
 def to_xarray(batch: Batch, what: str = "initial") -> Any:
-    """u as an `xr.Dataset` with dims (realization, x), for a course (realization, time, x)."""
+    """u as an `xr.Dataset` with dims (realization, x), for a course (realization, time, x), and what is given."""
     import xarray as xr
 
     values, n = batch.x[:, 0].detach().cpu().numpy(), batch.event[-1]
-    coords = {"realization": np.arange(len(batch)), "x": np.arange(n) / n}
+    coords: dict[str, Any] = {"realization": np.arange(len(batch)), "x": np.arange(n) / n}
     dims = ("realization", "x")
     if what == "course":
         dims, coords["time"] = ("realization", "time", "x"), np.arange(1, values.shape[1] + 1) / values.shape[1]
-    given = {k: (("realization", "x"), v[:, 0].cpu().numpy(), {"units": "1"}) for k, v in batch.context.items()}
-    return xr.Dataset({"u": (dims, values, {"units": "1"})} | given, coords, {"Conventions": "CF-1.11"})
+    coords |= {k: (("realization", "x"), v[:, 0].cpu().numpy(), {"units": "1"}) for k, v in batch.context.items()}
+    return xr.Dataset({"u": (dims, values, {"units": "1"})}, coords, {"Conventions": "CF-1.11"})

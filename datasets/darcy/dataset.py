@@ -69,12 +69,12 @@ def read(path: Path) -> Batch:
 
 
 def to_xarray(batch: Batch) -> Any:
-    """Pressure, and permeability where the batch has it, as an `xr.Dataset` (realization, y, x) on the unit square."""
+    """Pressure as an `xr.Dataset` (realization, y, x) on the unit square, with permeability as a coordinate."""
     import xarray as xr
 
     n = batch.event[-1]
     dims, place = ("realization", "y", "x"), np.arange(n) / n
-    fields = {"pressure": batch.x} | {k: v for k, v in batch.context.items() if k == "permeability"}
-    values = {name: (dims, value[:, 0].detach().cpu().numpy(), {"units": "1"}) for name, value in fields.items()}
-    coords = {"realization": np.arange(len(batch)), "y": place, "x": place}
+    values = {"pressure": (dims, batch.x[:, 0].detach().cpu().numpy(), {"units": "1"})}
+    coords: dict[str, Any] = {"realization": np.arange(len(batch)), "y": place, "x": place}
+    coords |= {k: (dims, v[:, 0].cpu().numpy(), {"units": "1"}) for k, v in batch.context.items()}
     return xr.Dataset(values, coords, {"Conventions": "CF-1.11"})
