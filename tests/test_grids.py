@@ -56,7 +56,7 @@ def test_a_dataset_comes_back_identical(dtype, dims):
     assert batch.x.dtype == {"f4": torch.float32, "f8": torch.float64}[dtype]
     assert batch.x.shape == (6, *spec.event) and len(spec.event) == 1 + min(2, len(rest))
     spec = GridSpec.from_json(spec.to_json())
-    back = to_xarray(batch, spec)
+    back = to_xarray(batch, spec, None)
     assert back.air.dtype == source.air.dtype and back.air.dims == source.air.dims
     xr.testing.assert_identical(back, source)
 
@@ -64,13 +64,13 @@ def test_a_dataset_comes_back_identical(dtype, dims):
 def test_samples_take_the_place_of_time():
     source = air(dims=("lat", "time", "lon"))
     batch, spec = from_xarray(source)
-    out = to_xarray(batch, spec, "realization", history="drawn here")
+    out = to_xarray(batch, spec, history="drawn here")
     assert out.air.dims == ("lat", "realization", "lon")
     assert out.realization.attrs["standard_name"] == "realization"
     assert out.air.attrs["units"] == "K" and out.air.dtype == "f4"
-    assert out.attrs == {"title": "made here", "history": "drawn here", "Conventions": "CF-1.11"}
+    assert out.attrs == {"title": "made here", "history": "drawn here"}
     np.testing.assert_array_equal(out.time.values, source.time.values)
-    again = to_xarray(batch, replace(spec, attrs=out.attrs), "realization", history="twice")
+    again = to_xarray(batch, replace(spec, attrs=out.attrs), history="twice")
     assert again.attrs["history"] == "twice\ndrawn here"
     few = to_xarray(batch.select([4, 1]), spec, "time")
     xr.testing.assert_identical(few.drop_encoding(), source.isel(time=[4, 1]).drop_encoding())
@@ -91,7 +91,7 @@ def test_other_sample_dims_carry_no_time():
     assert spec.samples == ("number",) and not batch.context
     first, spec = from_xarray(air(), sample_dim="lat")
     assert first.x.shape == (3, 1, 6, 5) and spec.samples == ("lat",)
-    xr.testing.assert_identical(to_xarray(first, spec), air())
+    xr.testing.assert_identical(to_xarray(first, spec, None), air())
 
 
 @pytest.mark.parametrize("scale", [0.01, -0.01, 0.001525])
@@ -102,7 +102,7 @@ def test_packed_files_know_their_step_and_come_back_identical(tmp_path, scale):
     batch, spec = from_xarray(path)
     assert spec.delta == abs(scale)
     assert batch.x.dtype == (torch.float32 if abs(scale) >= 0.01 else torch.float64)
-    back = to_xarray(batch, GridSpec.from_json(spec.to_json()))
+    back = to_xarray(batch, GridSpec.from_json(spec.to_json()), None)
     xr.testing.assert_identical(back, source)
     back.to_netcdf(tmp_path / "again.nc")
     with (
@@ -118,7 +118,7 @@ def test_rounding_to_the_lattice_undoes_dequantisation(tmp_path):
     g = torch.Generator().manual_seed(0)
     noisy = batch.replace(batch.x + spec.delta * (torch.rand(batch.x.shape, generator=g, dtype=torch.float64) - 0.5))
     xr.testing.assert_identical(to_xarray(noisy, spec), to_xarray(batch, spec))
-    loose = to_xarray(noisy, spec, "realization", lattice=False)
+    loose = to_xarray(noisy, spec, lattice=False)
     np.testing.assert_array_equal(loose.air.values, noisy.x[:, 0].numpy())
     assert "scale_factor" not in loose.air.encoding
 
@@ -137,7 +137,7 @@ def test_draws_beyond_the_packed_range_are_written_as_floats(tmp_path, value):
 def test_the_precision_of_the_packing_survives(tmp_path, kind):
     path = packed(tmp_path, np.dtype(kind).type(0.01), add_offset=np.dtype(kind).type(275))
     batch, spec = from_xarray(path)
-    to_xarray(batch, GridSpec.from_json(spec.to_json())).to_netcdf(tmp_path / "again.nc")
+    to_xarray(batch, GridSpec.from_json(spec.to_json()), None).to_netcdf(tmp_path / "again.nc")
     with xr.open_dataset(tmp_path / "again.nc") as again, xr.open_dataset(path) as source:
         assert source.air.dtype == kind
         xr.testing.assert_identical(again.load(), source.load())
@@ -168,7 +168,7 @@ def test_whole_numbers():
     source["air"] = source.air.round().astype("i2").assign_attrs(units="m")
     batch, spec = from_xarray(source)
     assert spec.delta == 1.0 and batch.x.dtype == torch.float32
-    xr.testing.assert_identical(to_xarray(batch, spec), source)
+    xr.testing.assert_identical(to_xarray(batch, spec, None), source)
     moved = batch.replace(batch.x + 0.3)
     assert to_xarray(moved, spec).air.dtype == "i2"
     np.testing.assert_allclose(to_xarray(moved, spec, lattice=False).air.values, moved.x[:, 0], rtol=1e-6)

@@ -81,7 +81,7 @@ def test_it_comes_back_identical(scifm_data, tmp_path, folder, file, variables, 
     assert batch.x.isfinite().all() and batch.x.shape == (len(batch), *spec.event)
     assert UNDERSTOOD.get(file, "missing") in spec.describe() + " missing"
     spec = GridSpec.from_json(spec.to_json())
-    back = to_xarray(batch, spec)
+    back = to_xarray(batch, spec, None)
     same(back, source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of int64 and NaN marks, which netCDF does not have

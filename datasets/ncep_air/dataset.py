@@ -56,7 +56,7 @@ def ncep_air(path: Path | None = None, *, gap_after: int = 3) -> Data:
         unit="K",
         delta=spec.delta,
         files=(Path(path),),
-        export=partial(grids.to_xarray, spec=spec, sample_dim="realization"),
+        export=partial(grids.to_xarray, spec=spec),
         summary=summary,
     )
 

@@ -28,7 +28,7 @@ _PACKING = ("scale_factor", "add_offset", "dtype", "_FillValue", "missing_value"
 def to_xarray(
     batch: Batch,
     spec: GridSpec,
-    sample_dim: str | None = None,
+    sample_dim: str | None = "realization",
     *,
     lattice: bool = True,
     history: str = "",
@@ -38,9 +38,9 @@ def to_xarray(
     Args:
         batch: x (B, C, *grid) in the user's units.
         spec: from `from_xarray`.
-        sample_dim: name of the one dim that counts the samples in place of the file's, "realization" for draws of a
-            flow; the file's own name where samples keep their times.  None for all that was read, in its old place:
-            `to_xarray(*from_xarray(source))` is the source.
+        sample_dim: name of the one dim that counts the samples in place of the file's; the file's own name where
+            samples keep their times.  None for all that was read, in its old place: `to_xarray(*from_xarray(source),
+            None)` is the source.
         lattice: round to the steps of packed or integer files, and pack again when written, where the range allows it.
         history: a line that goes before the file's history.
 
@@ -69,8 +69,6 @@ def to_xarray(
             found[name].encoding = dict(coordinate.encoding)
     if sample_dim is None:
         found.encoding = {k: set(v) for k, v in spec.encoding.items()}
-    elif sample_dim not in spec.samples:
-        found.attrs["Conventions"] = "CF-1.11"
     if history:
         found.attrs["history"] = "\n".join(filter(None, [history, str(found.attrs.get("history", ""))]))
     return found
