@@ -167,15 +167,20 @@ class Climatology(Transform):
         harmonics: of the annual cycle.
         hours: hours of day that occur, UTC; the first is the reference.
         per: standard deviation of the anomalies per "point" or "global".
+        year: its length in days in the calendar of the times, `GridSpec.year`.
     """
 
-    def __init__(self, harmonics: int = 3, hours: Sequence[float] = (0, 6, 12, 18), per: str = "point"):
+    def __init__(
+        self, harmonics: int = 3, hours: Sequence[float] = (0, 6, 12, 18), per: str = "point", year: float = YEAR
+    ):
         super().__init__()
         if per not in ("point", "global"):
             raise ValueError(f'Climatology: per must be "point" or "global", got {per!r}.')
         if harmonics < 1 or len(hours) < 1:
             raise ValueError(f"Climatology: expected at least one harmonic and one hour, got {harmonics} and {hours}.")
-        self.harmonics, self.hours, self.per = harmonics, tuple(hours), per
+        if not year > 0:
+            raise ValueError(f"Climatology: year must be a positive number of days, got {year}.")
+        self.harmonics, self.hours, self.per, self.year = harmonics, tuple(hours), per, float(year)
         self.coefficients: Tensor
         self.std: Tensor
         self.register_buffer("coefficients", torch.tensor(torch.nan, dtype=torch.float64))
@@ -189,7 +194,7 @@ class Climatology(Transform):
                 f"{sorted(batch.context) or 'no context'}."
             )
         time = batch.context["time"].double()
-        angle = 2 * math.pi * time / YEAR
+        angle = 2 * math.pi * time / self.year
         columns = [torch.ones_like(angle)]
         for k in range(1, self.harmonics + 1):
             columns += [torch.cos(k * angle), torch.sin(k * angle)]
