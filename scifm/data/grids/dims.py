@@ -103,14 +103,14 @@ def find_axes(
             if name in roles.values():
                 continue
             coordinate = dataset[name] if name in dataset.coords else None
-            role = role_of(name, coordinate) if certain else _by_name(name, coordinate)
+            role = role_of(name, coordinate) if certain else _by_name(name)
             if role is not None and role not in roles:
                 roles[role] = name
     samples = _samples(dataset, variables[0], sample_dim, roles)
     rest = [d for d in common if d not in samples]
     if not rest:
         raise ValueError(f"from_xarray: {variables[0]!r} has one number per {', '.join(samples)}, no grid.")
-    return Axes(samples, _grid(dataset, rest, roles), roles)
+    return Axes(samples, _grid(dataset, [d for d in every if d not in samples], rest, roles), roles)
 
 
 def _given(dataset: xr.Dataset, override: Mapping[str, str]) -> dict[str, str]:
@@ -129,9 +129,8 @@ def _beside(dataset: xr.Dataset, dims: Sequence[str]) -> list[str]:
     return [n for n, c in beside if 1 <= c.ndim <= 2 and set(map(str, c.dims)) <= set(dims)]
 
 
-def _by_name(name: str, coordinate: Any) -> str | None:
-    numeric = coordinate is None or coordinate.dtype.kind in "iuf"
-    return next((role for role, names in _NAMES.items() if name.lower() in names and numeric), None)
+def _by_name(name: str) -> str | None:
+    return next((role for role, names in _NAMES.items() if name.lower() in names), None)
 
 
 def _samples(
@@ -161,10 +160,12 @@ def _dims_of(dataset: xr.Dataset, name: str) -> tuple[str, ...]:
     return tuple(str(d) for d in dataset[name].dims) if name in dataset.variables else (name,)
 
 
-def _grid(dataset: xr.Dataset, rest: Sequence[str], roles: Mapping[str, str]) -> tuple[str, ...]:
+def _grid(
+    dataset: xr.Dataset, every: Sequence[str], rest: Sequence[str], roles: Mapping[str, str]
+) -> tuple[str, ...]:
     """Latitude before longitude, the dims of a 2-D coordinate, or the last two dims that all variables share."""
     found = [_dims_of(dataset, roles[r]) for r in ("lat", "lon") if r in roles]
     dims = tuple(dict.fromkeys(d for each in found for d in each))
-    if len(dims) == 2 and set(dims) <= set(rest):
+    if len(dims) == 2 and set(dims) <= set(every):
         return dims
     return tuple(rest[-2:])

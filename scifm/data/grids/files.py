@@ -48,6 +48,7 @@ def _load(path: Path, engine: str | None, **settings: Any) -> xr.Dataset:
         # of reference dates without leading zeros, and of fill values that are named twice: both are understood
         warnings.filterwarnings("ignore", category=xr.SerializationWarning)
         warnings.filterwarnings("ignore", message=".*multiple fill values.*")
+        warnings.filterwarnings("ignore", message=".*consolidated metadata.*")
         with xr.open_dataset(path, engine=engine, **settings) as dataset:  # type: ignore[arg-type]
             return dataset.load()
 
