@@ -35,7 +35,8 @@ class Data:
         unit: of the values, e.g. "K".
         delta: width of the lattice the values lie on, in the user's units; None for continuous data.
         files: what was read; a run keeps copies.
-        export: a batch in the user's units -> what the user brought, as an `xr.Dataset`; samples can then go to .nc and .zarr.
+        export: a batch in the user's units -> what the user brought, as an `xr.Dataset`; samples can then go to .nc
+            and .zarr.
         writers: suffix, e.g. ".pdb" -> `Writer`, for the other formats that samples can go to. An .npz always works.
         summary: what was understood, printed before training.
         energy: U/T of each sample in the user's units, where the data follow exp(−U/T)/Z; samples of a flow can then be
