@@ -4,10 +4,10 @@
     .pdb ...   where it has a writer for that suffix (`Data.writers`)
     .npz       always
 
-Samples come in chunks, which `scifm sample` keeps until the file is there.  An .npz is written chunk by chunk, in one pass over the chunks for each array of more than one
-axis, so that its size is not bounded by the memory.  An export takes all samples at once (whether packed integers can
-hold them depends on all of them) and so do writers, so all else needs memory for all.  Every file is written beside its
-place and moved there.
+Samples come in chunks, which `scifm sample` keeps until the file is there.  An .npz is written chunk by chunk, in one
+pass over the chunks for each array of more than one axis, so that its size is not bounded by the memory.  An export
+takes all samples at once (whether packed integers can hold them depends on all of them) and so do writers, so all else
+needs memory for all.  Every file is written beside its place and moved there.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 from test_grids import air
 
 from scifm.data.grids import from_xarray
@@ -84,8 +83,8 @@ BAD = {
     "longitudes of more than a turn": (lambda p: lon([0.0, 100, 200, 300, 400]), {}, "0 to 400, more than a turn"),
     "longitudes in disorder": (lambda p: lon([0.0, 3, 1, 2, 4]), {}, "'lon' do not follow each other"),
     "radians": (lambda p: lat([1.0, 0.8, 0.5], units="radians", axis="Y"), {}, "'lat' is in radians"),
-    "mixed units of axes": (lambda p: lat([1.0, 2, 3], units="m", standard_name="latitude"), {}, "is a latitude in 'm'"),
-    "mixed units": (lambda p: air().assign(air=air().air.assign_attrs(units="K, degC")), {}, "several units, 'K, degC'"),
+    "mixed units of axes": (lambda p: lat([1, 2, 3], units="m", standard_name="latitude"), {}, "is a latitude in 'm'"),
+    "mixed units": (lambda p: air().assign(air=air().air.assign_attrs(units="K, C")), {}, "several units, 'K, C'"),
     "duplicate times": (lambda p: days(0, 1, 1, 2, 3, 3), {}, "2 of 6 times of 'time' occur more than once"),
     "no date": (lambda p: days("NaT", 1, 2, 3, 4, 5), {}, r"1 of 6 samples have no date.*NaT"),
     "a number that is missing among times": (
@@ -93,10 +92,10 @@ BAD = {
         {},
         "some times of 'time' are missing",
     ),
-    "unknown calendar": (lambda p: stamped("days since 2000-01-01", "martian"), {}, "calendar 'martian'.*CF does not know"),
-    "date that the calendar lacks": (lambda p: stamped("days since 2001-02-30", "noleap"), {}, "no date of the calendar"),
+    "unknown calendar": (lambda p: stamped("days since 2000-01-01", "mars"), {}, "'mars', which CF does not know"),
+    "date that is none": (lambda p: stamped("days since 2001-02-30", "noleap"), {}, "no date of the calendar"),
     "units without a length": (lambda p: stamped("months since 2000-01-01"), {}, "no fixed length"),
-    "units without a date": (lambda p: stamped("days since launch"), {}, "cannot be decoded: units 'days since launch'"),
+    "units without a date": (lambda p: stamped("days since launch"), {}, "cannot be decoded: units 'days since l"),
     "empty variable": (lambda p: air(n=0), {}, "'air' is empty"),
     "dim of length zero": (lambda p: air().isel(lat=slice(0, 0)), {}, "'air' is empty, .*'lat': 0"),
     "no grid": (lambda p: air().air[:, 0, 0], {}, "one number per time, no grid"),

@@ -44,16 +44,16 @@ FILES = [
     (GENCAST, "gencast_1deg_rank_histogram_50_members.nc", SURFACE, "prediction_timedelta"),
 ]
 UNDERSTOOD = {  # what is said back, in part
-    "air_temperature.nc": "lat: 25, descending, 75 .. 15; lon: 53, periodic: no, 200 .. 330; time: 6 h, standard calendar, "
-    "2920, 2013-01-01 .. 2014-12-31; 0 missing",
+    "air_temperature.nc": "lat: 25, descending, 75 .. 15; lon: 53, periodic: no, 200 .. 330; time: 6 h, standard "
+    "calendar, 2920, 2013-01-01 .. 2014-12-31; 0 missing",
     "air_temperature.zarr": "lat: 25, descending, 75 .. 15; lon: 53, periodic: no, 200 .. 330; time: 6 h, standard",
     MEMBERS[0]: "lon: 128, periodic: yes, 0 .. 357.188; time: 1 year, standard calendar, 110",
     MEMBERS[-1]: "time: 1 year, noleap calendar, 110, 1890-07-16 .. 1999-07-16",
     "b003_TS_200-299.nc": "time: 1 month, noleap calendar, 100",
     "absolute.nc": "time: 12 samples, no dates",
-    "t_in_Celsius_1.nc": "lat: 96, descending, 88.5722 .. -88.5722; lon: 192, periodic: yes, -180 .. 178.125; time: 6 h",
-    "era5_members_zt_3deg.nc": "4 channels: z@850, z@500, t@850, t@500; latitude: 61, descending, 90 .. -90; longitude: "
-    "120, periodic: yes, 0 .. 357; number: 10 samples; time: 12 h, proleptic_gregorian calendar, 4",
+    "t_in_Celsius_1.nc": "lat: 96, descending, 88.5722 .. -88.5722; lon: 192, periodic: yes, -180 .. 178.125",
+    "era5_members_zt_3deg.nc": "4 channels: z@850, z@500, t@850, t@500; latitude: 61, descending, 90 .. -90; "
+    "longitude: 120, periodic: yes, 0 .. 357; number: 10 samples; time: 12 h, proleptic_gregorian calendar, 4",
     "eraint_uvz.nc": "9 channels: z@200, z@500, z@850, u@200, ..., v@500, v@850",
     "sst.mnmean.nc": "time: 1 month, proleptic_gregorian calendar, 128, 2010-01-01 .. 2020-08-01; 5032 of 16020 points "
     "masked",

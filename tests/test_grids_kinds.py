@@ -1,4 +1,4 @@
-"""Kinds of grids that files come in: levels, orders, calendars, masks, curvilinear and Gaussian grids, packings, Zarr."""
+"""Kinds of grids that files come in: levels, orders, calendars, masks, curvilinear and Gaussian, packings, Zarr."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def test_levels_and_variables_are_channels_in_their_order():
 def test_times_and_members_together_count_the_samples():
     x = G.normal(size=(2, 4, 6, 5)).astype("f4")
     lat, lon = ("lat", [10.0, 20, 30, 40], {"units": "degrees_north"}), ("lon", np.arange(5.0))
-    source = xr.Dataset({"t": (("number", "lat", "time", "lon"), x)}, {"time": TIME, "number": [3, 7], "lat": lat, "lon": lon})
+    source = xr.Dataset(
+        {"t": (("number", "lat", "time", "lon"), x)}, {"time": TIME, "number": [3, 7], "lat": lat, "lon": lon}
+    )
     batch, spec, _ = back(source)
     assert spec.samples == ("number", "time") and len(batch) == 12
     assert torch.equal(batch.context["time"][:6], batch.context["time"][6:])
@@ -68,11 +70,16 @@ def test_times_and_members_together_count_the_samples():
 
 def field(dims, **coords):
     sizes = dict(zip(dims, (6, 4, 5), strict=True))
-    coords = {n: (n if not isinstance(v, tuple) else v[0], *(v if not isinstance(v, tuple) else v[1:])) for n, v in coords.items()}
+    coords = {
+        n: (n if not isinstance(v, tuple) else v[0], *(v if not isinstance(v, tuple) else v[1:]))
+        for n, v in coords.items()
+    }
     return xr.DataArray(G.normal(size=list(sizes.values())), dims=dims, name="t", coords=coords).to_dataset()
 
 
-@pytest.mark.parametrize("attrs", [{"axis": "Y"}, {"standard_name": "latitude"}, {"units": "degrees_north"}, {"units": "degrees north"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "attrs", [{"axis": "Y"}, {"standard_name": "latitude"}, {"units": "degrees_north"}, {"units": "degrees north"}]
+)
 def test_attributes_come_before_names(attrs):
     """b looks like nothing, and is the latitude: it comes first in the tensor."""
     source = field(("time", "lon", "b")).assign_coords(time=TIME, b=("b", np.linspace(10, 50, 5), attrs))
@@ -130,7 +137,10 @@ def test_curvilinear_grids_keep_their_places_and_areas():
 # -- cells -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lat", [np.linspace(90, -90, 37), np.linspace(-88, 88, 45), np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(32)[0]))])  # fmt: skip
+@pytest.mark.parametrize(
+    "lat",
+    [np.linspace(90, -90, 37), np.linspace(-88, 88, 45), np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(32)[0]))],
+)
 def test_areas_of_a_globe_add_up(lat):
     found = areas(lat, np.arange(-180, 180, 5.0))
     assert found.sum() == pytest.approx(4 * np.pi, rel=1e-12) and (found > 0).all()
@@ -158,12 +168,16 @@ def test_a_circle_closes_within_half_a_cell(lon, yes):
 # -- calendars -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("calendar", "year"), [("360_day", 360), ("noleap", 365), ("all_leap", 366), ("julian", 365.25)])
+@pytest.mark.parametrize(
+    ("calendar", "year"), [("360_day", 360), ("noleap", 365), ("all_leap", 366), ("julian", 365.25)]
+)
 def test_other_calendars_count_in_their_own_days(calendar, year, tmp_path):
     pytest.importorskip("cftime")
     dates = xr.date_range("2000-01-16", periods=24, freq="MS", calendar=calendar, use_cftime=True)
     x = 3 * np.cos(2 * np.pi * np.arange(24) / 12)[:, None, None] + np.zeros((1, 3, 5))
-    source = xr.Dataset({"t": (("time", "lat", "lon"), x)}, {"time": ("time", dates), "lat": [10.0, 20, 30], "lon": np.arange(5.0)})
+    source = xr.Dataset(
+        {"t": (("time", "lat", "lon"), x)}, {"time": ("time", dates), "lat": [10.0, 20, 30], "lon": np.arange(5.0)}
+    )
     batch, spec, found = back(source)
     assert spec.calendar == calendar and spec.year == year and found.time.values[0].calendar == calendar
     days = batch.context["time"].numpy()
@@ -230,7 +244,9 @@ def test_gaps_of_their_own_are_refused_or_dropped():
     assert len(batch) == 4 and len(batch.context["time"]) == 4 and spec.rows.tolist() == [0, 2, 3, 5]
     assert spec.describe().endswith("2 of 6 samples with other gaps dropped")
     found = to_xarray(batch, GridSpec.from_json(spec.to_json()), None)
-    xr.testing.assert_identical(found, source.where(source.time.isin(source.time[[0, 2, 3, 5]])).assign_attrs(source.attrs))
+    xr.testing.assert_identical(
+        found, source.where(source.time.isin(source.time[[0, 2, 3, 5]])).assign_attrs(source.attrs)
+    )
     xr.testing.assert_identical(to_xarray(batch, spec, "time").drop_encoding(), source.isel(time=[0, 2, 3, 5]))
 
 
@@ -248,7 +264,10 @@ def test_packed_integers_of_all_kinds_with_land(tmp_path, stored):
     batch, spec, found = back(opened)
     assert spec.delta == 0.5 and spec.mask is not None
     found.to_netcdf(tmp_path / "again.nc")
-    with xr.open_dataset(tmp_path / "again.nc", decode_cf=False) as a, xr.open_dataset(tmp_path / "p.nc", decode_cf=False) as b:
+    with (
+        xr.open_dataset(tmp_path / "again.nc", decode_cf=False) as a,
+        xr.open_dataset(tmp_path / "p.nc", decode_cf=False) as b,
+    ):
         assert a.air.dtype == stored
         np.testing.assert_array_equal(a.air.values, b.air.values)
 

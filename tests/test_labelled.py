@@ -139,6 +139,8 @@ def test_a_dataarray_that_an_export_gives_is_labelled_too(sea):
     from scifm import labelled
 
     data = sea[0].data
-    one = Data("one", data.train, data.valid, data.test, export=lambda b: xr.DataArray(b.x[:, 0].numpy(), dims=("n", "y", "x")))
+    one = Data(
+        "one", data.train, data.valid, data.test, export=lambda b: xr.DataArray(b.x[:, 0].numpy(), dims=("n", "y", "x"))
+    )
     found = labelled.dataset([verbs.Drawn(data.test, torch.zeros(4))], one, {})
     assert found.log_prob.dims == ("n",) and "samples" in found

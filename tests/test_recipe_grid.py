@@ -18,6 +18,7 @@ from scifm.recipe import load_recipe
 from scifm.trace import Hutchinson
 
 RECIPE = load_recipe("grid")
+SMALL = "--steps 2 --width 4 --batch-size 2 --test-samples 2 --track none --out r".split()
 
 
 def build(file, variable=(), **flags):
@@ -59,7 +60,20 @@ def test_a_run_samples_without_its_file(scifm_data, tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "mine.nc"
     file.write_bytes((scifm_data("ncep_z500_djf_atlantic") / "sst_ndjfm_anom.nc").read_bytes())
-    words = ["--steps", "2", "--width", "4", "--batch-size", "2", "--test-samples", "2", "--track", "none", "--out", "r"]
+    words = [
+        "--steps",
+        "2",
+        "--width",
+        "4",
+        "--batch-size",
+        "2",
+        "--test-samples",
+        "2",
+        "--track",
+        "none",
+        "--out",
+        "r",
+    ]
     assert main(["train", "grid", "--file", "mine.nc", *words]) == 0
     assert "longitude: 30, periodic: no, 117.5 .. 262.5; time: 1 year, standard calendar, 50" in capsys.readouterr().out
     file.unlink()
@@ -77,7 +91,20 @@ def test_zarr_trains_and_its_store_travels(tmp_path, monkeypatch):
     pytest.importorskip("zarr")
     monkeypatch.chdir(tmp_path)
     air(n=40).to_zarr("mine.zarr", zarr_format=3, consolidated=False)
-    words = ["--steps", "1", "--width", "4", "--batch-size", "2", "--test-samples", "2", "--track", "none", "--out", "r"]
+    words = [
+        "--steps",
+        "1",
+        "--width",
+        "4",
+        "--batch-size",
+        "2",
+        "--test-samples",
+        "2",
+        "--track",
+        "none",
+        "--out",
+        "r",
+    ]
     assert main(["train", "grid", "--file", "mine.zarr", *words]) == 0
     import shutil
 
@@ -107,7 +134,10 @@ def test_the_annual_cycle_is_taken_out_in_the_calendar_of_the_file(tmp_path):
     (cycle,) = recipe.flow.transform.transforms
     assert isinstance(cycle, Climatology) and cycle.year == 365 and cycle.hours == (12.0,)
     assert float(cycle.std) == pytest.approx(1, rel=0.05)
-    assert recipe.flow.prior.basis.periodic == (False, True) and recipe.flow.velocity.padding == ("replicate", "circular")
+    assert recipe.flow.prior.basis.periodic == (False, True) and recipe.flow.velocity.padding == (
+        "replicate",
+        "circular",
+    )
     short = build(years(tmp_path, n=365)).flow.transform.transforms[0]
     assert isinstance(short, Affine)
 

@@ -28,7 +28,8 @@ def command(words: Sequence[str]) -> int:
     parser.add_argument("-n", "--number", type=positive, default=64, metavar="INT", help="how many (default 64)")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE",
-        help=".npz, or what the data offer: .nc or .zarr for grids, .pdb, .cif, .xyz for proteins (default in the run's folder)",
+        help=".npz, or what the data offer: .nc or .zarr for grids, .pdb, .cif, .xyz for proteins "
+        "(default in the run's folder)",
     )  # fmt: skip
     parser.add_argument(
         "--conditions", choices=("test", "train"), default="test",

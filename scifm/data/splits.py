@@ -94,8 +94,8 @@ def block_split(
     count = min(blocks, len(times))
     if count < 3:
         raise ValueError(
-            f"splits: {len(times)} different time(s) cannot be cut into train, valid and test blocks; expected at least "
-            "3. Name a dim with more entries for the samples, or read more files."
+            f"splits: {len(times)} different time(s) cannot be cut into train, valid and test blocks; expected at "
+            "least 3. Name a dim with more entries for the samples, or read more files."
         )
     span, step = float(times[-1] - times[0]), float(times.diff().quantile(0.9))  # of months, the longest
     gap = min(max(3.0, step), span / 30) if gap is None else float(gap)

@@ -59,7 +59,9 @@ def days_since_1970(name: str, values: np.ndarray, attrs: Mapping[str, Any], cal
     if values.dtype.kind == "M":
         if bad := int(np.isnat(values).sum()):
             raise ValueError(f"from_xarray: {bad} of {values.size} samples have no date in {name!r} (NaT); drop them.")
-        return (values.astype("datetime64[us]") - EPOCH) / np.timedelta64(1, "D"), _SAME.get(calendar or "", calendar or "standard")
+        return (values.astype("datetime64[us]") - EPOCH) / np.timedelta64(1, "D"), _SAME.get(
+            calendar or "", calendar or "standard"
+        )
     if _is_cftime(values):
         calendar = str(values.ravel()[0].calendar)
         return _microseconds(values, calendar) / 86_400_000_000, calendar

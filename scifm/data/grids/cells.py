@@ -81,8 +81,8 @@ def check_latitude(name: str, values: np.ndarray) -> None:
     _finite(name, values)
     if np.nanmax(np.abs(values)) > 90 + 1e-3:
         raise ValueError(
-            f"from_xarray: latitudes of {name!r} run from {np.nanmin(values):g} to {np.nanmax(values):g}, beyond the poles; is "
-            'it in degrees, and not longitude? dims={"lat": ...} says which coordinate is meant.'
+            f"from_xarray: latitudes of {name!r} run from {np.nanmin(values):g} to {np.nanmax(values):g}, beyond the "
+            'poles; is it in degrees, and not longitude? dims={"lat": ...} says which coordinate is meant.'
         )
     if values.ndim == 1 and len(values) > 1 and not direction(values):
         raise ValueError(
@@ -99,8 +99,8 @@ def check_longitude(name: str, values: np.ndarray) -> None:
     _finite(name, values)
     if np.nanmax(values) - np.nanmin(values) > 360 + 1e-3 or np.nanmax(np.abs(values)) > 540:
         raise ValueError(
-            f"from_xarray: longitudes of {name!r} run from {np.nanmin(values):g} to {np.nanmax(values):g}, more than a turn; are "
-            "they in degrees?"
+            f"from_xarray: longitudes of {name!r} run from {np.nanmin(values):g} to {np.nanmax(values):g}, more than a "
+            "turn; are they in degrees?"
         )
     if values.ndim == 1 and len(values) > 1:
         steps = _steps(np.asarray(values, dtype=float))

@@ -133,9 +133,7 @@ def _by_name(name: str) -> str | None:
     return next((role for role, names in _NAMES.items() if name.lower() in names), None)
 
 
-def _samples(
-    dataset: xr.Dataset, first: str, wanted: Any, roles: Mapping[str, str]
-) -> tuple[str, ...]:
+def _samples(dataset: xr.Dataset, first: str, wanted: Any, roles: Mapping[str, str]) -> tuple[str, ...]:
     dims = [str(d) for d in dataset[first].dims]
     if not dims or dataset[first].size == 0:
         raise ValueError(f"from_xarray: {first!r} is empty, {dict(dataset[first].sizes)}.")
@@ -160,9 +158,7 @@ def _dims_of(dataset: xr.Dataset, name: str) -> tuple[str, ...]:
     return tuple(str(d) for d in dataset[name].dims) if name in dataset.variables else (name,)
 
 
-def _grid(
-    dataset: xr.Dataset, every: Sequence[str], rest: Sequence[str], roles: Mapping[str, str]
-) -> tuple[str, ...]:
+def _grid(dataset: xr.Dataset, every: Sequence[str], rest: Sequence[str], roles: Mapping[str, str]) -> tuple[str, ...]:
     """Latitude before longitude, the dims of a 2-D coordinate, or the last two dims that all variables share."""
     found = [_dims_of(dataset, roles[r]) for r in ("lat", "lon") if r in roles]
     dims = tuple(dict.fromkeys(d for each in found for d in each))

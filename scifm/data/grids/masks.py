@@ -41,7 +41,7 @@ def rows_without_gaps(name: str, missing: np.ndarray, infinite: int, how: str) -
         return ~extra
     gaps = int((missing & constant_mask(missing)).sum())
     raise ValueError(
-        f"from_xarray: {gaps} of {missing.size} values of {name!r} are missing here and there, in {int(extra.sum())} of "
-        f'{len(missing)} samples. Give missing="drop" to leave those samples out, or fill them before (xarray\'s '
+        f"from_xarray: {gaps} of {missing.size} values of {name!r} are missing here and there, in {int(extra.sum())} "
+        f'of {len(missing)} samples. Give missing="drop" to leave those samples out, or fill them before (xarray\'s '
         "fillna, interpolate_na)."
     )

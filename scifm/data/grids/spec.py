@@ -1,4 +1,4 @@
-"""What a tensor forgets of a file: names, order of dims, coordinates, units, attributes, packing, calendar, mask, cells.
+"""What a tensor forgets of a file: names, dims and their order, coordinates, units, packing, calendar, mask, cells.
 
 A `GridSpec` is made by `from_xarray`, read by `to_xarray`, and travels as JSON, with its arrays compressed.
 

@@ -16,7 +16,7 @@ __all__ = ["describe"]
 
 
 def describe(spec: GridSpec) -> str:
-    """`air [K, steps of 0.01]; lat: 25, descending, 75 .. 15; lon: 53, periodic: no, ...; time: 6 h, ...; 0 missing`."""
+    """`air [K, steps of 0.01]; lat: 25, descending, 75 .. 15; lon: 53, periodic: no; time: 6 h, ...; 0 missing`."""
     said = [", ".join(_variable(spec, v) for v in spec.variables)]
     if len(spec.channels) > 1:
         said.append(f"{len(spec.channels)} channels: {_some(spec.channels)}")
