@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["YEARS", "days_since_1970", "from_days", "is_time", "step_of", "year_of"]
+__all__ = ["YEARS", "dates", "days_since_1970", "from_days", "is_time", "microseconds", "step_of", "year_of"]
 
 YEARS = {
     "standard": 365.2425, "gregorian": 365.2425, "proleptic_gregorian": 365.2425, "julian": 365.25,
@@ -64,7 +64,7 @@ def days_since_1970(name: str, values: np.ndarray, attrs: Mapping[str, Any], cal
         )
     if _is_cftime(values):
         calendar = str(values.ravel()[0].calendar)
-        return _microseconds(values, calendar) / 86_400_000_000, calendar
+        return microseconds(values, calendar) / 86_400_000_000, calendar
     return _count(name, values, attrs, calendar)
 
 
@@ -95,7 +95,7 @@ def _count(name: str, values: np.ndarray, attrs: Mapping[str, Any], calendar: st
         )
     except ValueError as error:
         raise ValueError(f"from_xarray: {units!r} is no date of the calendar {known!r} ({error}); {cure}") from error
-    offset = _microseconds(np.array([start]), known)[0] / 86_400_000_000
+    offset = microseconds(np.array([start]), known)[0] / 86_400_000_000
     return values.astype(float) * (step / 86400) + offset, known
 
 
@@ -107,14 +107,14 @@ def from_days(days: np.ndarray, calendar: str) -> np.ndarray:
     return dates(ms * 1000, calendar)
 
 
-def dates(microseconds: np.ndarray, calendar: str) -> np.ndarray:
+def dates(counts: np.ndarray, calendar: str) -> np.ndarray:
     """cftime dates (n,) from microseconds since 1970-01-01 in a calendar."""
     units = "microseconds since 1970-01-01"
-    found = _cftime().num2date(np.asarray(microseconds, np.int64), units, calendar, has_year_zero=True)
+    found = _cftime().num2date(np.asarray(counts, np.int64), units, calendar, has_year_zero=True)
     return np.asarray(found, dtype=object)
 
 
-def _microseconds(values: np.ndarray, calendar: str) -> np.ndarray:
+def microseconds(values: np.ndarray, calendar: str) -> np.ndarray:
     """Exact counts since 1970-01-01; the whole-number units keep cftime from rounding."""
     numbers = _cftime().date2num(values, "microseconds since 1970-01-01", calendar, has_year_zero=True)
     return np.asarray(numbers).astype(np.int64)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from scifm.data.grids.calendar import _microseconds, dates
+from scifm.data.grids.calendar import dates, microseconds
 
 __all__ = ["from_plain", "to_plain"]
 
@@ -67,7 +67,7 @@ def _array(value: np.ndarray) -> dict[str, Any]:
         first = value.ravel()[0] if value.size else ""
         if not isinstance(first, str):
             calendar = str(first.calendar)
-            return {"calendar": calendar, "shape": shape, "microseconds": _array(_microseconds(value, calendar))}
+            return {"calendar": calendar, "shape": shape, "microseconds": _array(microseconds(value, calendar))}
         return {"dtype": "O", "shape": shape, "values": [str(v) for v in value.ravel()]}
     if value.size <= _SMALL or value.dtype.kind in "US":
         return {"dtype": value.dtype.str, "shape": shape, "values": _listed(value.ravel())}

@@ -14,7 +14,7 @@ __all__ = ["constant_mask", "rows_without_gaps"]
 
 def constant_mask(missing: np.ndarray) -> np.ndarray:
     """(*event) True where values exist, from missing (n, *event): False where they are missing in every sample."""
-    return ~missing.all(0)
+    return np.logical_not(missing.all(0))
 
 
 def rows_without_gaps(name: str, missing: np.ndarray, infinite: int, how: str) -> np.ndarray:
@@ -36,9 +36,9 @@ def rows_without_gaps(name: str, missing: np.ndarray, infinite: int, how: str) -
     if missing.all():
         raise ValueError(f"from_xarray: {name!r} holds no values, all {missing.size} are missing.")
     axes = tuple(range(1, missing.ndim))
-    extra = (missing & constant_mask(missing)).any(axes)
+    extra = np.asarray((missing & constant_mask(missing)).any(axes))
     if not extra.any() or how == "drop":
-        return ~extra
+        return np.logical_not(extra)
     gaps = int((missing & constant_mask(missing)).sum())
     raise ValueError(
         f"from_xarray: {gaps} of {missing.size} values of {name!r} are missing here and there, in {int(extra.sum())} "

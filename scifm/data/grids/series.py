@@ -59,7 +59,9 @@ def read(
     told = "; noise of a step per channel was added, once" if noisy else ""
     return Data(
         file.stem,
-        **parts,
+        parts["train"],
+        parts["valid"],
+        parts["test"],
         unit=spec.unit,
         delta=spec.delta,
         files=(file,),

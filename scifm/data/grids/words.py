@@ -40,14 +40,15 @@ def _axis(spec: GridSpec, dim: str, periodic: bool) -> str:
     role = next((r for r in ("lat", "lon") if spec.roles.get(r) == dim or _dims(spec, r) == (dim,)), None)
     two = [r for r in ("lat", "lon") if len(_dims(spec, r)) == 2 and dim in _dims(spec, r)]
     coord = spec.coords.get(spec.roles[role] if role else dim, spec.coords.get(dim))
-    numbers = coord is not None and coord.values.dtype.kind in "iuf"
     if role == "lat" and coord is not None and (way := direction(coord.values)):
         text += f", {way}"
     if role == "lon" or two or periodic:
         text += f", periodic: {'yes' if periodic else 'no'}"
     if two:
         return f"{text}, of {' and '.join(spec.roles[r] for r in two)}"
-    return f"{text}, {coord.values[0]:g} .. {coord.values[-1]:g}" if numbers else text
+    if coord is None or coord.values.dtype.kind not in "iuf":
+        return text
+    return f"{text}, {coord.values[0]:g} .. {coord.values[-1]:g}"
 
 
 def _dims(spec: GridSpec, role: str) -> tuple[str, ...]:
