@@ -52,8 +52,8 @@ def from_xarray(
 
     Example:
         >>> import xarray as xr
-        >>> field = xr.DataArray(np.zeros((4, 3, 2), "f4"), dims=("time", "lon", "lat"), name="t2m")
-        >>> from_xarray(field)[0].x.shape  # latitude first
+        >>> field = xr.DataArray(np.zeros((4, 3, 2), "f4"), dims=("time", "x", "y"), name="t2m")
+        >>> from_xarray(field)[0].x.shape  # y, or latitude, first
         torch.Size([4, 1, 2, 3])
     """
     if missing not in ("refuse", "drop"):
