@@ -143,7 +143,8 @@ def _chunks(
 
 
 def _drawn(like: Batch, found: dict[str, Tensor]) -> Drawn:
-    return Drawn(like.replace(found["x"]), found.get("log_prob"), found.get("stderr"), int(found["probes"]))
+    batch, probes = like.replace(found["x"]), int(found["probes"])
+    return Drawn(batch, found.get("log_prob"), found.get("stderr"), probes, found.get("nfe"), found.get("dims"))
 
 
 def _make(
@@ -161,14 +162,16 @@ def _make(
     if isinstance(solver, Stochastic):
         return _found(flow.sample(like, solver=solver, x0=x0, noise=noise))
     if trace is None:
-        return _found(flow.sample(like, solver=solver, x0=x0))
+        batch, solution = flow.sample(like, solver=solver, x0=x0, statistics=True)
+        return _found(batch) | {"nfe": solution.nfe.cpu()}
     drawn = [trace.draw(one, g) for one, g in zip(alone, generators, strict=True)]
     parts = [p for p in drawn if p is not None]
     probes = torch.cat(parts, 1) if parts else None
     batch, log_prob, solution = flow.sample_and_log_prob(like, solver=solver, trace=trace, x0=x0, probes=probes)
     assert solution.logdet is not None
     columns = solution.logdet.shape[1]
-    found = _found(batch, 0 if probes is None else len(probes)) | {"log_prob": log_prob.cpu()}
+    found = _found(batch, 0 if probes is None else len(probes))
+    found |= {"log_prob": log_prob.cpu(), "nfe": solution.nfe.cpu(), "dims": flow.prior.dims(like).cpu()}
     return found if columns == 1 else found | {"stderr": solution.logdet.std(1).cpu() / math.sqrt(columns)}
 
 

@@ -115,7 +115,12 @@ def keep(dataset: str, values: Mapping[str, ndarray]) -> list[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """Checksum of a file, in hexadecimal."""
+    """Checksum in hexadecimal of a file, or of a folder such as a Zarr store: of its files' names and contents."""
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for part in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(f"{part.relative_to(path).as_posix()} {sha256_of(part)}\n".encode())
+        return digest.hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

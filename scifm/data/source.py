@@ -37,7 +37,8 @@ class Data:
         unit: of the values, e.g. "K".
         delta: width of the lattice the values lie on, in the user's units; None for continuous data.
         files: what was read; a run keeps copies.
-        export: a batch in the user's units -> what the user brought, as an `xr.Dataset`; samples can then go to .nc.
+        export: a batch in the user's units -> what the user brought, as an `xr.Dataset`; samples can then go to .nc
+            and .zarr.
         writers: suffix, e.g. ".pdb" -> `Writer`, for the other formats that samples can go to. An .npz always works.
         summary: what was understood, printed before training.
         energy: U/T of each sample in the user's units, where the data follow exp(−U/T)/Z; samples of a flow can then be
@@ -114,10 +115,10 @@ class Data:
 
     def _check_writers(self) -> None:
         for suffix, writer in self.writers.items():
-            if suffix != Path(f"x{suffix}").suffix.lower() or suffix in (".npz", ".nc"):
+            if suffix != Path(f"x{suffix}").suffix.lower() or suffix in (".npz", ".nc", ".zarr"):
                 raise ValueError(
                     f"Data {self.name!r}: writers are named by a suffix such as '.pdb', got {suffix!r}; .npz is there "
-                    "for all data, .nc for those with an export."
+                    "for all data, .nc and .zarr for those with an export."
                 )
             if not callable(writer):
                 raise TypeError(
