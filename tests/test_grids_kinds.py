@@ -192,7 +192,7 @@ def test_other_calendars_count_in_their_own_days(calendar, year, tmp_path):
     assert list(drawn.time.values) == [dates[5], dates[2]] and drawn.t.dims[0] == "realization"
     if calendar == "360_day":  # months of 30 days: the harmonic is exact in this year, and in no other
         noisy = batch.replace(batch.x + 0.1 * torch.randn(batch.x.shape, generator=torch.Generator().manual_seed(0)))
-        own, wrong = (float(Climatology(1, (0,), "global", y).fit(noisy).std) for y in (spec.year, 365.2425))
+        own, wrong = (float(Climatology(1, (0,), "global", year=y).fit(noisy).std) for y in (spec.year, 365.2425))
         assert own == pytest.approx(0.1, rel=0.2) and wrong > own
 
 

@@ -101,7 +101,7 @@ def test_a_store_never_replaces_another_folder(sea, tmp_path):
 
 def test_channels_have_transforms_of_their_own():
     mask = torch.rand(3, 4, 5, generator=gen()) > 0.3
-    each = [Affine(2.0, -3.0), Standardise("point"), Climatology(1, (0,), "point", 360.0)]
+    each = [Affine(2.0, -3.0), Standardise("point"), Climatology(1, (0,), "point", year=360.0)]
     t = PerChannel(each, mask)
     x = torch.randn(40, 3, 4, 5, generator=gen(1), dtype=torch.float64) * 5 + 100
     data = Batch(torch.where(mask, x, 0), context={"time": torch.arange(40.0, dtype=torch.float64) * 10})
@@ -115,7 +115,7 @@ def test_channels_have_transforms_of_their_own():
     size = mask.flatten()
     whole = jacobian.reshape(60, 60)[size][:, size]
     torch.testing.assert_close(t.log_det(data.select([3]))[0], torch.linalg.slogdet(whole)[1])
-    fresh = PerChannel([Affine(2.0, -3.0), Standardise("point"), Climatology(1, (0,), "point", 360.0)], mask)
+    fresh = PerChannel([Affine(2.0, -3.0), Standardise("point"), Climatology(1, (0,), "point", year=360.0)], mask)
     fresh.load_state_dict(t.state_dict())
     assert torch.equal(fresh(data).x, y.x)
     assert torch.allclose(t(data.select([7])).x, y.x[7:8])  # whoever else is in the batch
