@@ -184,23 +184,22 @@ def test_grids_smaller_than_one_multiple_are_served(mode):
 
 
 def test_growing_follows_the_boundary_rule():
-    from scifm.networks.unet import _grow
+    from scifm.networks.padding import extend
 
     x = torch.arange(3.0)[None, None]
-    assert _grow(x, 2, 8, "replicate")[0, 0].tolist() == [0, 1, 2, 2, 2, 2, 2, 2]
-    assert _grow(x, 2, 8, "circular")[0, 0].tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
-    assert _grow(x, 2, 8, "reflect")[0, 0].tolist() == [0, 1, 2, 1, 0, 1, 2, 1]
-    assert _grow(x, 2, 3, "reflect") is x
+    assert extend(x, 0, 0, 5, ("replicate",))[0, 0].tolist() == [0, 1, 2, 2, 2, 2, 2, 2]
+    assert extend(x, 0, 0, 5, ("circular",))[0, 0].tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert extend(x, 0, 1, 5, ("reflect",))[0, 0].tolist() == [1, 0, 1, 2, 1, 0, 1, 2, 1]
 
 
 def test_folding_agrees_with_pixel_unshuffle_and_is_undone():
-    from scifm.networks.unet import _fold, _unfold
+    from scifm.networks.pixels import fold, unfold
 
     x = dense(2, 3, 4, 6).x
-    assert torch.equal(_fold(x, 2), nn.functional.pixel_unshuffle(x, 2))
-    assert torch.equal(_unfold(_fold(x, 2), 2, 3), x)
+    assert torch.equal(fold(x, 2), nn.functional.pixel_unshuffle(x, 2))
+    assert torch.equal(unfold(fold(x, 2), 2, 3), x)
     x = dense(2, 3, 4, 6, 2).x
-    assert _fold(x, 2).shape == (2, 24, 2, 3, 1) and torch.equal(_unfold(_fold(x, 2), 2, 3), x)
+    assert fold(x, 2).shape == (2, 24, 2, 3, 1) and torch.equal(unfold(fold(x, 2), 2, 3), x)
 
 
 def test_pointnet_is_permutation_equivariant_within_each_set():
