@@ -1,7 +1,7 @@
 """Group norm and what modulates it: h -> h (1 + γ) + β, with γ and β from time and conditions.
 
-Feature-wise linear modulation, FiLM (Perez et al. 2018, arXiv:1709.07871); group norm (Wu and He 2018, arXiv:1803.08494)
-sees one sample at a time, where batch norm would tie the samples of a batch together.
+Feature-wise linear modulation, FiLM: Perez et al. 2018, arXiv:1709.07871.  Group norm (Wu and He 2018,
+arXiv:1803.08494) sees one sample at a time, where batch norm would tie the samples of a batch together.
 """
 
 from __future__ import annotations

@@ -119,9 +119,9 @@ class GridConditions(nn.Module):
         days = batch.context.get("time")
         if days is None or days.shape != (len(batch),):
             raise ValueError(
-                f'GridConditions: calendar needs context["time"], days since 1970-01-01, one per sample, ({len(batch)},); '
-                f"got {'none' if days is None else tuple(days.shape)}. Make the network without calendar= for data "
-                "without dates."
+                f'GridConditions: calendar needs context["time"], days since 1970-01-01 of shape ({len(batch)},), '
+                f"got {'none' if days is None else tuple(days.shape)}. Make the network without calendar= where "
+                "samples have no dates."
             )
         days = days.double()[:, None]  # before it is a phase: float32 would lose minutes
         phase = 2 * math.pi * torch.cat([days / self.year, days], 1)
