@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from scifm.batch import Batch
-from scifm.networks import MLP, PointNet, SinusoidalTime, UNet
+from scifm.networks import FNO, MLP, DiT, PointNet, Pole, SinusoidalTime, UNet
 
 
 def ragged(counts: list[int], dim: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Batch:
@@ -54,6 +54,17 @@ CASES = {
         lambda: UNet(1, widths=(8,), blocks=2, padding="circular", position=0),
         lambda n: dense(n, 1, 5, 5),
     ),
+    "unet pole": (
+        lambda: UNet(2, widths=(8, 8), padding=(Pole(rows=True, vectors=(0,)), "circular"), stem=2),
+        lambda n: dense(n, 2, 7, 10),
+    ),
+    "fno": (lambda: FNO(2, 8, modes=(4, 5), layers=2), lambda n: dense(n, 2, 9, 13)),
+    "fno torus": (lambda: FNO(1, 8, modes=3, layers=1, padding="circular"), lambda n: dense(n, 1, 6, 7)),
+    "fno walls": (lambda: FNO(1, 8, modes=3, layers=1, padding="reflect"), lambda n: dense(n, 1, 6, 5)),
+    "fno one axis": (lambda: FNO(1, 8, modes=3, layers=1, padding=("circular",)), lambda n: dense(n, 1, 9)),
+    "dit": (lambda: DiT(2, 4, 16, 2, 2), lambda n: dense(n, 2, 9, 13)),
+    "dit pole": (lambda: DiT(1, 2, 16, 1, 2, padding=("pole", "circular")), lambda n: dense(n, 1, 5, 6)),
+    "dit three axes": (lambda: DiT(1, 2, 12, 1, 2, padding=("reflect",) * 3), lambda n: dense(n, 1, 4, 3, 5)),
 }
 every = pytest.mark.parametrize(("make", "data"), list(CASES.values()), ids=list(CASES))
 
@@ -271,6 +282,10 @@ def test_bad_constructor_arguments_are_named(make, says):
         (UNet(1, widths=(8,)), dense(2, 1, 8), "2 grid axes"),
         (UNet(1, widths=(8,)), dense(2, 8, 8, 1), "Channels come first"),
         (UNet(2, widths=(8,)), ragged([2, 2], 2), "UNet works on dense"),
+        (FNO(1, 8), dense(2, 3, 8, 8), "FNO: made for 1 channel"),
+        (FNO(2, 8), ragged([2, 2], 2), "FNO works on dense"),
+        (DiT(1, width=16), dense(2, 1, 8), "DiT: made for 1 channel.*2 grid axes"),
+        (DiT(2, width=16), ragged([2, 2], 2), "DiT works on dense"),
     ],
 )
 def test_batches_that_do_not_fit_are_refused(network, batch, says):
