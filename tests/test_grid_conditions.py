@@ -137,9 +137,8 @@ def test_labels_weigh_as_much_as_time():
     assert 0.9 < float(labels.detach().std()) < 1.1
 
 
-def test_a_flow_carries_them_through_training_sampling_and_likelihood():
-    data, prior = batch(), priors.Gaussian((1, *GRID))
-    flow = Flow(wake(NETWORKS["fno"](all_of_it())), prior.double())
+def test_a_flow_carries_them_through_training_and_sampling():
+    data, flow = batch(), Flow(wake(NETWORKS["fno"](all_of_it())), priors.Gaussian())
     loss = flow.loss(data, generator=torch.Generator().manual_seed(0))
     loss.sum().backward()
     assert all(p.grad is not None for p in flow.velocity.parameters())
