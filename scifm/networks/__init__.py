@@ -2,7 +2,7 @@
 
     MLP             dense vectors (B, D): tables, two-dimensional toys
     UNet            dense grids (B, C, *grid) in one to three dimensions, periodic, walled or from pole to pole per axis
-    FNO             the same by lowest modes: equivariant under every shift along periodic axes, cheap on large grids
+    FNO             the same by lowest modes: equivariant under every shift along periodic axes
     DiT             the same by attention between patches
     PointNet        sets of points (N, D), permutation equivariant; a dense vector counts as a set of one point
     LeadingModes    one molecule's conformations, few of them: the modes of the largest variance, and nothing else

@@ -86,8 +86,8 @@ class FNO(nn.Module):
         self.embed = self.conditions.embedding()
         self.enter = conv(read + position * walls, width, 1)
         self.layers = nn.ModuleList(_Layer(width, self.modes, self.padding, time) for _ in range(layers))
-        self.leave = conv(width, 2 * width, 1)
-        self.head = conv(2 * width, channels, 1)
+        self.leave = conv(width, width, 1)
+        self.head = conv(width, channels, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
@@ -131,9 +131,17 @@ class _Spectral(nn.Module):
         self.weight = nn.Parameter(torch.randn(shape) / math.sqrt(width * (2 if self.complex else 1)))
 
     def forward(self, h: Tensor, modes: Modes) -> Tensor:
-        weight = torch.view_as_complex(self.weight) if self.complex else self.weight
+        weight = self.weight
         for axis, there in enumerate(modes.counts):  # those that the grid has: the first, or the middle ones
             missing = weight.shape[axis] - there
             weight = weight.narrow(axis, missing // 2 if modes.kinds[axis] == "signed" else 0, there)
-        c = modes.analyse(h).movedim((0, 1), (-2, -1)) @ weight
+        c = modes.analyse(h).movedim((0, 1), (-2, -1))
+        c = _complex_product(c, weight) if self.complex else c @ weight
         return modes.synthesise(c.movedim((-2, -1), (0, 1)))
+
+
+def _complex_product(c: Tensor, weight: Tensor) -> Tensor:
+    """c (..., B, n) @ weight (..., n, m, 2) in real numbers: PyTorch takes complex products one by one."""
+    a, b = weight.unbind(-1)
+    both = torch.cat([torch.cat([a, b], -1), torch.cat([-b, a], -1)], -2)
+    return torch.complex(*(torch.cat([c.real, c.imag], -1) @ both).chunk(2, -1))

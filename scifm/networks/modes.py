@@ -49,7 +49,7 @@ class Modes:
         """(B, C, *grid) -> (B, C, *counts), complex where an axis is circular."""
         for kind, basis in zip(self.kinds[::-1], self.bases[::-1], strict=True):  # the last axis lies in memory
             if kind == "half":
-                h = torch.complex(h @ basis.real, h @ -basis.imag)
+                h = torch.complex(*(h @ torch.cat([basis.real, -basis.imag], 1)).chunk(2, -1))
             else:
                 h = h @ basis.conj().to(h.dtype)
             h = h.movedim(-1, 2) / len(basis)
@@ -67,7 +67,7 @@ class Modes:
                 times[n // 2 :] = 1  # the fastest is its own mirror image, as is the constant
             times[0] = 1
             if kind == "half":
-                c = (c.real * times) @ basis.real.mT - (c.imag * times) @ basis.imag.mT
+                c = torch.cat([c.real * times, -c.imag * times], -1) @ torch.cat([basis.real, basis.imag], 1).mT
             else:
                 c = (c * times) @ basis.mT.to(c.dtype)
         return c
