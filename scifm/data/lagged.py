@@ -51,7 +51,8 @@ def lagged(
     for who, held in (("batch", batch), ("source", source)):
         if "time" not in held.context:
             raise ValueError(
-                f'lagged: the {who} has no context["time"], days of each sample; it has {sorted(held.context) or "none"}.'
+                f'lagged: the {who} has no context["time"], days of each sample; its context holds '
+                f"{sorted(held.context) or 'nothing'}."
             )
     if not 0 < lead < float("inf"):
         raise ValueError(f"lagged: expected a lead time of more than 0 days, got {lead}.")
