@@ -113,7 +113,7 @@ def same(back: xr.Dataset, source: xr.Dataset, stored: bool = True) -> None:
 @pytest.mark.parametrize(
     ("folder", "file", "settings", "says"),
     [
-        (CSM, "NCEP_06_climo.nc", {"variable": ["T", "gw"]}, r"'gw' \('lat',\) does not share time with the other"),
+        (CSM, "NCEP_06_climo.nc", {"variable": ["T", "gw"]}, r"'gw' \('lat',\) does not share time, lon with the other"),
         (CSM, "NCEP_06_climo.nc", {}, "found 20: .*name it, or several of them"),
         (GENCAST, "gencast_1deg_ensemble_metrics.nc", {"variable": "T850"}, "counts the samples"),
         ("era5_ensemble_members_3deg", "README.md", {}, "cannot be read"),
