@@ -9,9 +9,9 @@ the densities of its innovations,
 
     log p(x_1..T) = log p_b(x_1) + Σ_t [ log p_b(colour(ξ_t)) − Σ_i ½ log(1 − φ_i²) ].
 
-With one φ this is the familiar x_{t+1} − m = φ (x_t − m) + √(1 − φ²) η_t, η ~ base.  With a φ for each channel it is the
-same where channels are independent; where they are not, that form would change the correlations between channels with
-every step, and this one keeps them.
+With one φ this is the familiar x_{t+1} − m = φ (x_t − m) + √(1 − φ²) η_t, η of the base without its mean.  With a φ for
+each channel it is the same where channels are independent; where they are not, that form would change the correlations
+between channels with every step, and this one keeps them.
 
 Steps lie along the first event axis, x (B, T·C, *grid), the C channels of a step together: what networks and
 transforms take, which know channels and no time.  References: Yule 1927; Walker 1931.

@@ -39,8 +39,8 @@ def legendre(lmax: int, latitudes: Tensor) -> Tensor:
         >>> (4 * torch.pi * P[0].square()).tolist()  # 1 and 3 sin² φ
         [[1.0, 1.0], [0.0, 3.0]]
     """
-    sin = torch.sin(torch.deg2rad(latitudes.double()))
-    cos = (1 - sin.square()).clamp(min=0).sqrt()
+    φ = torch.deg2rad(latitudes.double())
+    sin, cos = φ.sin(), φ.cos()
     P = sin.new_zeros(lmax, lmax, len(sin))
     P[0, 0] = math.sqrt(1 / (4 * math.pi))
     for m in range(1, lmax):

@@ -2,27 +2,28 @@
 
     y = Σ_{l<L} Σ_{|m|≤l} a_lm Y_lm + ε,     a_lm ~ N(0, C_l),     ε_i ~ N(0, s² / w_i)
 
-Y_lm are the real spherical harmonics, orthonormal over the sphere; the variance of a value is Σ (2l+1) C_l / 4π.  The L²
-harmonics do not span the N points of a grid, so there is a density only with the nugget ε, the white noise *of the sphere*
-with variance one over the area w_i of a cell, Σ w = 4π.  (White noise of equal variance per value is not white on the
-sphere: it has more power towards the poles.)  White on the sphere means equal C_l; power per degree (2l+1) C_l / 4π is
-the other convention in use.
+Y_lm are the real spherical harmonics, orthonormal over the sphere (`scifm.priors.harmonics`); the variance of a value
+is Σ (2l+1) C_l / 4π.  The L² harmonics do not span the N points of a grid, so there is a density only with the nugget
+ε, the white noise *of the sphere*, whose variance is s² over the area w_i of a cell, Σ w = 4π.  Noise of equal variance
+per value is not white there: it has too much power near the poles.  White means equal C_l; power per degree,
+(2l+1) C_l / 4π, is the other convention in use.
 
 On a grid of parallels the law is zonally stationary, so its covariance has one block per zonal wavenumber m,
 
-    S_m = W P_m C P_mᵀ + s² diag(1/w),      P_m[i, l] = P̄_lm(sin φ_i),    for m < W/2,
+    S_m = W P_m C P_mᵀ + s² diag(1/w),      P_m[i, l] = P̄_lm(sin φ_i),    for m < L,
 
-exact whatever the latitudes, poles too (`scifm.priors.zonal`).  At m = W/2 there is the nugget only, and L is at most
-⌈W/2⌉, or sin mλ and cos mλ would alias.
+exact whatever the latitudes, poles too (`scifm.priors.zonal`); above there is the nugget only.  L is at most ⌈W/2⌉, or
+sin mλ and cos mλ would alias, and at most H, or the data could not tell the degrees apart.
 
-Fit.  With a = Yᵀ W y (the analysis) and G = Yᵀ W Y, energies have the expectations
+Fit.  With the analysis a = Yᵀ W y and G = Yᵀ W Y, energies have the expectations
 
-    E Σ_m a_lm² = Σ_l' C_l' Σ_m G_lm,l'm² + s² Σ_m G_lm,lm,       E yᵀ W y = Σ_l C_l Σ_m G_lm,lm + s² N,
+    E Σ_m a_lm² = Σ_l' C_l' Σ_mm' G_lm,l'm'² + s² Σ_m G_lm,lm,       E yᵀ W y = Σ_l C_l Σ_m G_lm,lm + s² N,
 
-L + 1 linear equations in C and s², solved at once.  On a Gauss-Legendre grid G = 1 for L ≤ H, and they are the maximum
-of likelihood, C_l = e_l / (2l+1) − s² with s² = (yᵀ W y − Σ e_l) / (N − L²).
+L + 1 linear equations, whose solution is the least-squares fit of the area-weighted covariance.  On a Gauss-Legendre
+grid G = 1, and it maximises the likelihood: s² = (yᵀ W y − Σ e_l) / (N − L²), C_l = e_l / (2l+1) − s², e_l the energy of
+degree l.
 
-References: Lang and Schwab 2015 (isotropic fields); Price and McEwen 2024 (exact transforms on the sphere).
+Reference: Lang and Schwab 2015 (isotropic Gaussian fields on the sphere).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class SphericalGaussian(Zonal):
     Args:
         shape: (*channels, H, W) of one sample; longitude equally spaced and closed.
         latitudes: (H,) in degrees, of any spacing, poles too.
-        lmax: number L of degrees; min(H, ⌈W/2⌉) when None.
+        lmax: number L of degrees; at most and by default min(H, ⌈W/2⌉).
         spectrum: C_l, (L,) or (*channels, L), in squared units of the data times steradian; None to be fitted.
         nugget: variance of the nugget, averaged over the sphere, as a share of that of the harmonics; `fit` finds
             it, and this is the least.
@@ -79,16 +80,16 @@ class SphericalGaussian(Zonal):
                 f"SphericalGaussian: expected shape (*channels, latitudes, longitudes) and one latitude per row, got "
                 f"{self.shape} and {tuple(φ.shape)}."
             )
-        most = (W + 1) // 2
-        self.lmax = min(H, most) if lmax is None else lmax
+        most = min(H, (W + 1) // 2)
+        self.lmax = most if lmax is None else lmax
         if not 1 <= self.lmax <= most:
             raise ValueError(
-                f"SphericalGaussian: lmax must be in 1..{most} for {W} longitudes, which do not tell higher orders "
+                f"SphericalGaussian: lmax must be in 1..{most}, the degrees that {H} latitudes and {W} longitudes tell "
                 f"apart; got {lmax}."
             )
         if not 0 < nugget < 1:
             raise ValueError(
-                f"SphericalGaussian: nugget must be in (0, 1), got {nugget}; without it no density exists."
+                f"SphericalGaussian: nugget must be in (0, 1), got {nugget}; the harmonics alone have no density."
             )
         self.nugget = nugget
         self.areas: Tensor
@@ -119,9 +120,8 @@ class SphericalGaussian(Zonal):
         own = torch.einsum("m,mll->l", number, G)
         left = torch.cat([torch.einsum("m,mkl->kl", number, G.square()), own[None]])
         right = torch.cat([own, own.new_tensor([len(area) * W])])
-        found = torch.linalg.lstsq(
-            torch.cat([left, right[:, None]], 1), torch.cat([energy, whole[:, None]], 1).T
-        ).solution
+        left = torch.cat([left, right[:, None]], 1)
+        found = torch.linalg.solve(left, torch.cat([energy, whole[:, None]], 1).T)
         C, noise = found[:-1].T.clamp(min=0), found[-1]
         if not (whole > 0).all():
             raise ValueError("SphericalGaussian.fit: a channel never varies; drop it.")

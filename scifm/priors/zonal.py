@@ -7,8 +7,8 @@ stationary Gaussian has independent wavenumbers, each with one Hermitian covaria
     x̂_m ~ CN(0, S_m),     log p(x) = −½ Σ_m w_m ( log det S_m + x̂_m* S_m⁻¹ x̂_m ) − (N/2) log 2π
 
 w_m = 1 for m = 0 and, where W is even, m = W/2, whose coefficients and covariances are real; else 2, since −m repeats
-m.  Latitudes may have any spacing and hold the poles.  A field that is turned, x(·, j + s), has x̂_m e^{2πi ms/W}, so its
-density is the same: a flow from here keeps the equivariance of its network.
+m.  Latitudes may have any spacing and hold the poles.  A field that is turned, x(·, j + s), has coefficients
+x̂_m e^{2πi ms/W}, so its density is the same: a flow from here keeps the equivariance of its network.
 
 The covariances are fitted in closed form, S_m = (1 − a) Ŝ_m + a diag Ŝ_m with Ŝ_m the mean of x̂_m x̂_m*: off the
 diagonal they are shrunk, or with fewer fields than rows they would be singular.  All rows are taken together, variables
@@ -54,11 +54,11 @@ class Zonal(Prior):
                 f"{who}: shape must be (channels, ..., latitudes, longitudes) with at least 2 longitudes, "
                 f"got {self.shape}."
             )
-        mean = torch.as_tensor(mean, dtype=torch.float64)
-        if mean.ndim and mean.shape[-1] != 1:
+        centre = torch.as_tensor(mean, dtype=torch.float64)
+        if centre.ndim and centre.shape[-1] != 1:
             raise ValueError(
                 f"{who}: the mean must be the same at all longitudes, a number or {(*self.shape[:-1], 1)}, got "
-                f"{tuple(mean.shape)}. A mean per point belongs to a transform, such as Standardise or Climatology."
+                f"{tuple(centre.shape)}. A mean per point belongs to a transform, such as Standardise or Climatology."
             )
         W = self.shape[-1]
         self.waves, rows = W // 2 + 1, math.prod(self.shape[:-1]) // parts
@@ -68,7 +68,7 @@ class Zonal(Prior):
         self.mean: Tensor
         self.variance: Tensor
         self.modes: Tensor
-        self.register_buffer("mean", mean.expand(*self.shape[:-1], 1).clone())
+        self.register_buffer("mean", centre.expand(*self.shape[:-1], 1).clone())
         # NaN marks "not fitted yet".  Complex numbers are kept as pairs, since module.to(dtype) would drop the second.
         blank = torch.full((self.waves, parts, rows), torch.nan, dtype=torch.float64)
         self.register_buffer("variance", blank)
