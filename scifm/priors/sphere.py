@@ -20,8 +20,8 @@ Fit.  With the analysis a = Yᵀ W y and G = Yᵀ W Y, energies have the expecta
     E Σ_m a_lm² = Σ_l' C_l' Σ_mm' G_lm,l'm'² + s² Σ_m G_lm,lm,       E yᵀ W y = Σ_l C_l Σ_m G_lm,lm + s² N,
 
 L + 1 linear equations, whose solution is the least-squares fit of the area-weighted covariance.  On a Gauss-Legendre
-grid G = 1, and it maximises the likelihood: s² = (yᵀ W y − Σ e_l) / (N − L²), C_l = e_l / (2l+1) − s², e_l the energy of
-degree l.
+grid G = 1, and with e_l = Σ_m a_lm² it is that of the largest likelihood, s² = (yᵀ W y − Σ e_l) / (N − L²) and
+C_l = e_l / (2l+1) − s².
 
 Reference: Lang and Schwab 2015 (isotropic Gaussian fields on the sphere).
 """
@@ -107,35 +107,34 @@ class SphericalGaussian(Zonal):
     def fit(self, batch: Batch) -> SphericalGaussian:
         """Mean, spectrum and nugget of fields (B, *channels, H, W), by the energies of each degree."""
         x = self._data(batch, 2)
+        H, W = self.shape[-2:]
         area, P = self.areas.to(x), self.harmonics.to(x)
         mean = (x.mean((0, -1)) * area).sum(-1) / area.sum()
         self.mean = mean[..., None, None].expand(*self.shape[:-1], 1).contiguous().to(self.mean)
         y = x - self.mean.to(x)
-        W, number = self.shape[-1], self.weight.to(x)[: self.lmax]  # of harmonics per order, 1 or 2
+        twice = self.weight.to(x)[: self.lmax]  # sin mλ and cos mλ
         c = self._coefficients(y)[: self.lmax].permute(1, 0, 2, 3)  # (channels, m, H, B)
-        analysed = P.mT.to(c) @ (area[:, None] * c)
-        energy = W * torch.einsum("m,cmlb->cl", number, analysed.abs().square()) / len(x)
-        whole = (area[:, None] * y.square()).sum((-1, -2)).mean(0).flatten()
-        G = W * P.mT @ (area[:, None] * P)
-        own = torch.einsum("m,mll->l", number, G)
-        left = torch.cat([torch.einsum("m,mkl->kl", number, G.square()), own[None]])
-        right = torch.cat([own, own.new_tensor([len(area) * W])])
-        left = torch.cat([left, right[:, None]], 1)
-        found = torch.linalg.solve(left, torch.cat([energy, whole[:, None]], 1).T)
-        C, noise = found[:-1].T.clamp(min=0), found[-1]
+        energy = (P.mT.to(c) @ (area[:, None] * c)).abs().square().sum(-1)
+        energy = W * (twice[:, None] * energy).sum(1).T / len(x)  # (L, channels)
+        whole = (area[:, None] * y.square()).sum((-1, -2)).mean(0).reshape(1, -1)
         if not (whole > 0).all():
             raise ValueError("SphericalGaussian.fit: a channel never varies; drop it.")
-        self._make(C, noise)
+        G = W * P.mT @ (area[:, None] * P)
+        own = (twice[:, None] * G.diagonal(dim1=-2, dim2=-1)).sum(0)[:, None]
+        pairs = (twice[:, None, None] * G.square()).sum(0)
+        left = torch.cat([torch.cat([pairs, own], 1), torch.cat([own.T, own.new_full((1, 1), H * W)], 1)])
+        found = torch.linalg.solve(left, torch.cat([energy, whole]))
+        self._make(found[:-1].T.clamp(min=0), found[-1])
         return self
 
     def _make(self, C: Tensor, noise: Tensor | None = None) -> None:
         H, W = self.shape[-2:]
         C = C.reshape(self.parts, self.lmax).to(self.spectrum)
-        if not (C.isfinite().all() and (C >= 0).all() and (C.sum(1) > 0).all()):
-            raise ValueError("SphericalGaussian: the spectrum must be finite, not negative, and not zero everywhere.")
         degrees = 2 * torch.arange(self.lmax, device=C.device) + 1
         least = self.nugget * (C * degrees).sum(1) / (H * W)
         noise = least if noise is None else torch.maximum(noise.to(least), least)
+        if not (C.isfinite().all() and (C >= 0).all() and (noise > 0).all()):
+            raise ValueError("SphericalGaussian: the spectrum must be finite, not negative, and not zero everywhere.")
         P = self.harmonics.to(C)
         S = torch.diag_embed(noise[:, None] / self.areas.to(C)).expand(self.waves, -1, -1, -1).clone()
         S[: self.lmax] += W * (P[:, None] * C[:, None]) @ P[:, None].mT
