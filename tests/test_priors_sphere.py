@@ -124,7 +124,9 @@ def test_channels_are_independent_each_with_its_spectrum():
     φ, W = GRIDS["poles"]
     prior = given("poles", channels=2)
     data = draws(prior, 5)
-    parts = [torch.distributions.MultivariateNormal(torch.zeros(84, dtype=DOUBLE), dense(prior, φ, W, c)) for c in (0, 1)]
+    parts = [
+        torch.distributions.MultivariateNormal(torch.zeros(84, dtype=DOUBLE), dense(prior, φ, W, c)) for c in (0, 1)
+    ]
     wanted = sum(p.log_prob(data.x[:, c].flatten(1)) for c, p in enumerate(parts))
     assert torch.allclose(prior.log_prob(data.x, data), wanted, rtol=1e-10)
 
