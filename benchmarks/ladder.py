@@ -127,7 +127,7 @@ class Rung:
     name: str
     make: Callable[[Batch], Prior]  # fitted to anomalies
     bits: float = NONE
-    costs: tuple[float, float, float, float] = (NONE,) * 4  # independent, paired, cut and gain over white in percent
+    costs: tuple[float, float, float, float] = (NONE, NONE, NONE, NONE)  # independent, paired, cut and gain over white in percent
     W2: float = NONE
     map: bool = False  # fitted to anomalies over their standard deviation at each point
 
@@ -411,7 +411,7 @@ def measure(with_costs: bool) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--costs", action="store_true", help="what optimal transport saves from each base, too")
     parser.add_argument("--write", action="store_true", help="keep the tables in RESULTS.md")
     found = parser.parse_args()
