@@ -19,6 +19,7 @@ from torch import Tensor
 
 from scifm import __version__
 from scifm.batch import Batch
+from scifm.data.stored import Stored, some
 from scifm.parts import Keep, made
 from scifm.run import write_json
 from scifm.samples import Drawn, output, refuse_existing, write_chunks, write_samples
@@ -53,8 +54,10 @@ def seed_of(seed: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:7], "big")
 
 
-def evenly(batch: Batch, count: int) -> Batch:
+def evenly(batch: Batch | Stored, count: int) -> Batch:
     """`count` samples evenly spaced over a split, or all of them."""
+    if isinstance(batch, Stored):
+        return batch.some(count)
     if count >= len(batch):
         return batch
     return batch.select(torch.linspace(0, len(batch) - 1, count).round().long())
@@ -222,7 +225,7 @@ def score(
     data, flow = recipe.data, recipe.flow.to(device).eval()
     test, draws = held_out(recipe, split, samples).to(device), recipe.draws if draws is None else draws
     beside = baselines(
-        flow, data.train.to(device), test, delta=data.delta, draws=draws,
+        flow, some(data.train).to(device), test, delta=data.delta, draws=draws,
         generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     return bits_per_dim(

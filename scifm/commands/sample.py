@@ -83,9 +83,10 @@ def _given(data: Data, conditions: str, number: int, seed: int) -> Batch:
         return data.test
     import torch
 
+    from scifm.data.stored import some
     from scifm.priors import Composition
 
-    return Composition(data.train)(number, torch.Generator().manual_seed(seed))
+    return Composition(some(data.train))(number, torch.Generator().manual_seed(seed))
 
 
 def _agree(parser: Parser, found: argparse.Namespace) -> None:
