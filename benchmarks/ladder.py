@@ -127,7 +127,12 @@ class Rung:
     name: str
     make: Callable[[Batch], Prior]  # fitted to anomalies
     bits: float = NONE
-    costs: tuple[float, float, float, float] = (NONE, NONE, NONE, NONE)  # independent, paired, cut and gain over white in percent
+    costs: tuple[float, float, float, float] = (
+        NONE,
+        NONE,
+        NONE,
+        NONE,
+    )  # independent, paired, cut and gain over white in percent
     W2: float = NONE
     map: bool = False  # fitted to anomalies over their standard deviation at each point
 
