@@ -7,7 +7,7 @@ import torch
 
 from scifm.batch import Batch
 from scifm.gaussians import candidates, white
-from scifm.priors import Conditional, FullGaussian, Masked, Prior, SpectralGaussian, ZonalGaussian, spectra
+from scifm.priors import Conditional, EOFGaussian, FullGaussian, Masked, Prior, SpectralGaussian, ZonalGaussian, spectra
 from scifm.testing import check_prior
 
 DOUBLE = torch.float64
@@ -42,13 +42,14 @@ def marginal(dense):
     return torch.distributions.MultivariateNormal(dense.mean[inside], dense.covariance_matrix[inside][:, inside])
 
 
-@pytest.mark.parametrize("kind", ["full", "spectral", "periodic", "zonal"])
+@pytest.mark.parametrize("kind", ["full", "spectral", "periodic", "zonal", "EOF"])
 def test_the_marginal_is_the_dense_normal_of_the_sub_block(kind):
     field = {
         "full": lambda: FullGaussian(SHAPE),
         "spectral": lambda: SpectralGaussian(SHAPE, False, spectra.PerMode()),
         "periodic": lambda: SpectralGaussian(SHAPE, (False, True), spectra.Matern(2.0)),
         "zonal": lambda: ZonalGaussian(SHAPE),
+        "EOF": lambda: EOFGaussian(SHAPE, 3),  # whose colouring is no symmetric root
     }[kind]().fit(fields())
     prior = FullGaussian.marginal(field, SEA)
     zero = Batch(torch.zeros(1, *SHAPE, dtype=DOUBLE))
