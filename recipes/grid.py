@@ -19,6 +19,7 @@ import torch
 from scifm import Flow, Objective, Recipe, couplings, networks, priors, times
 from scifm.couplings import independent
 from scifm.data import grids
+from scifm.data.stored import some
 from scifm.priors import spectra
 
 
@@ -29,6 +30,7 @@ def recipe(
     samples: tuple[str, ...] = (),
     dims: tuple[str, ...] = (),
     missing: Literal["refuse", "drop"] = "refuse",
+    stream: bool = False,
     coupling: Literal["independent", "ot"] = "independent",
     harmonics: int = 3,
     width: int = 32,
@@ -43,6 +45,7 @@ def recipe(
     samples: dims whose entries are samples; those of time and realization if none is given
     dims: roles where attributes mislead, lat=TLAT,lon=TLONG
     missing: samples with gaps of their own are refused, or dropped
+    stream: leave the training samples in the file, which may be larger than memory, and read them chunk by chunk
     coupling: how draws of the prior are paired with data: at random, or by optimal transport in the metric of the prior
     harmonics: annual, in the climatology
     width: channels of the network's finest level
@@ -50,15 +53,20 @@ def recipe(
     batch_size: maps per step
     test_samples: maps of the test split that are scored
     """
-    data, spec = grids.read(file, variable, samples, dims=dict(d.split("=") for d in dims), missing=missing)
-    anomaly = grids.anomalies(data.train, spec, harmonics)
-    base = _prior(spec, anomaly(data.train))
+    roles = dict(d.split("=") for d in dims)
+    if stream:
+        data, spec = grids.stream(file, variable, ",".join(samples), dims=roles)
+    else:
+        data, spec = grids.read(file, variable, samples, dims=roles, missing=missing)
+    known = some(data.train)
+    anomaly = grids.anomalies(known, spec, harmonics)
+    base = _prior(spec, anomaly(known))
     padding, stem = ["circular" if c else "replicate" for c in spec.periodic], 2 if min(spec.event[1:]) > 30 else 1
     velocity = networks.UNet(spec.event[0], (width, 2 * width, 3 * width), padding=padding, stem=stem)
     return Recipe(
         # the network does not look at the time: it serves the climatology only
         Flow(
-            velocity.to(data.train.x.dtype),
+            velocity.to(known.x.dtype),
             base,
             coupling=couplings.OptimalTransport(ignore=("time",), prior=base) if coupling == "ot" else independent,
             objective=Objective(times=times.stratified),

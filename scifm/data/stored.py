@@ -99,8 +99,12 @@ class Stored:
         return Batch.join(parts).select(torch.cat(rows).argsort())
 
     def some(self, most: int = 2048) -> Batch:
-        """At most so many samples, evenly spaced, in memory: to fit transforms and priors to."""
-        number = min(most, len(self))
+        """At most so many samples, evenly spaced, in memory: to fit transforms and priors to.
+
+        Fits work in double precision and on copies, so of large samples there are fewer: what fits into an eighth of
+        the memory, but 64 at least.
+        """
+        number = min(most, len(self), max(64, self.memory // (8 * _bytes(self.head))))
         return self.select(torch.linspace(0, len(self) - 1, number, dtype=torch.float64).round().long())
 
     def check(self, progress: bool = True) -> None:

@@ -2,7 +2,7 @@
 
     batch, spec          from_xarray(file, Dataset or DataArray)
     Dataset              to_xarray(batch, spec)
-    data, spec           read(file): in blocks of time with gaps
+    data, spec           read(file): in blocks of time with gaps; stream(file): and left in the file
 
 `from_xarray` turns variables on a grid into a dense batch (B, C, *grid) and a `GridSpec`, which remembers what a tensor
 forgets; `to_xarray` puts data and samples back into that form.  Files that cannot go in are refused with their reason.
@@ -22,6 +22,7 @@ from scifm.data.grids.files import open_file
 from scifm.data.grids.read import from_xarray, gridded
 from scifm.data.grids.series import anomalies, read
 from scifm.data.grids.spec import Coordinate, GridSpec, Variable
+from scifm.data.grids.stream import stream
 from scifm.data.grids.write import to_xarray
 
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "gridded",
     "open_file",
     "read",
+    "stream",
     "to_xarray",
 ]

@@ -15,10 +15,13 @@ __all__ = ["open_file"]
 _GRIB = (".grib", ".grib2", ".grb", ".grb2")
 
 
-def open_file(path: str | Path) -> xr.Dataset:
+def open_file(path: str | Path, lazy: bool = False) -> xr.Dataset:
     """All of a file that xarray can read, in memory.
 
     Times that xarray cannot decode are left as numbers; `scifm.data.grids.calendar` reads what can be read.
+
+    Args:
+        lazy: leave values in the file, which stays open, until they are asked for.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -30,18 +33,18 @@ def open_file(path: str | Path) -> xr.Dataset:
     engine = _engine(path)
     try:
         try:
-            return _load(path, engine)
+            return _load(path, engine, lazy)
         except ValueError as error:
             if "decode time" not in str(error):
                 raise
-            return _without_times(path, engine)
+            return _without_times(path, engine, lazy)
     except Exception as error:  # backends raise whatever they like for a damaged file
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         cure = "It may be damaged or cut short: fetch it again, or open it with xarray yourself and pass the Dataset."
         raise ValueError(f"{path.name} cannot be read ({type(error).__name__}: {first[:200]}). {cure}") from error
 
 
-def _load(path: Path, engine: str | None, **settings: Any) -> xr.Dataset:
+def _load(path: Path, engine: str | None, lazy: bool, **settings: Any) -> xr.Dataset:
     import xarray as xr
 
     with warnings.catch_warnings():
@@ -49,15 +52,17 @@ def _load(path: Path, engine: str | None, **settings: Any) -> xr.Dataset:
         warnings.filterwarnings("ignore", category=xr.SerializationWarning)
         warnings.filterwarnings("ignore", message=".*multiple fill values.*")
         warnings.filterwarnings("ignore", message=".*consolidated metadata.*")
+        if lazy:
+            return xr.open_dataset(path, engine=engine, **settings)  # type: ignore[arg-type]
         with xr.open_dataset(path, engine=engine, **settings) as dataset:  # type: ignore[arg-type]
             return dataset.load()
 
 
-def _without_times(path: Path, engine: str | None) -> xr.Dataset:
+def _without_times(path: Path, engine: str | None, lazy: bool) -> xr.Dataset:
     """The file with those times decoded that can be."""
     import xarray as xr
 
-    dataset = _load(path, engine, decode_times=False)
+    dataset = _load(path, engine, lazy, decode_times=False)
     for name, variable in list(dataset.variables.items()):
         if " since " not in str(variable.attrs.get("units", "")):
             continue

@@ -21,7 +21,7 @@ from scifm.data.grids.spec import GridSpec
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["from_xarray", "gridded"]
+__all__ = ["chosen", "from_xarray", "gridded"]
 
 
 def from_xarray(
@@ -58,7 +58,7 @@ def from_xarray(
     """
     if missing not in ("refuse", "drop"):
         raise ValueError(f'from_xarray: missing must be "refuse" or "drop", got {missing!r}.')
-    dataset, names = _source(source, variable)
+    dataset, names = chosen(source, variable)
     axes = find_axes(dataset, names, sample_dim, dims)
     for name in names:
         check_variable(dataset[name], axes)
@@ -82,7 +82,8 @@ def from_xarray(
 # -- which variables -----------------------------------------------------------------------------------------
 
 
-def _source(source: Any, variable: str | Sequence[str] | None) -> tuple[xr.Dataset, list[str]]:
+def chosen(source: Any, variable: str | Sequence[str] | None) -> tuple[xr.Dataset, list[str]]:
+    """The Dataset, in memory where it is a file, and the names of the variables that are wanted."""
     import xarray as xr
 
     opened = open_file(source) if isinstance(source, str | Path) else source

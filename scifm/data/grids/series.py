@@ -26,7 +26,7 @@ from scifm.data.source import Data
 from scifm.data.splits import SPLITS, block_split
 from scifm.data.transforms import Affine, Climatology, Transform
 
-__all__ = ["anomalies", "read"]
+__all__ = ["anomalies", "continuous", "read"]
 
 
 def read(
@@ -53,7 +53,7 @@ def read(
     rows = block_split(batch.context["time"] if "time" in batch.context else len(batch))
     noisy = spec.delta is None and any(spec.deltas)
     if spec.delta is None:
-        batch = batch.replace(_continuous(batch.x, spec).float())
+        batch = batch.replace(continuous(batch.x, spec).float())
     parts = {name: batch.select(rows[name]) for name in SPLITS}
     kept = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
     told = "; noise of a step per channel was added, once" if noisy else ""
@@ -70,9 +70,10 @@ def read(
     ), spec
 
 
-def _continuous(x: Tensor, spec: GridSpec) -> Tensor:
+def continuous(x: Tensor, spec: GridSpec, seed: int = 0) -> Tensor:
+    """Values with noise of a step of their channel's lattice, inside the mask."""
     width = torch.tensor([d or 0.0 for d in spec.deltas], dtype=x.dtype).reshape(-1, *[1] * len(spec.grid))
-    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype) - 0.5
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype) - 0.5
     return x + width * noise * (1 if spec.mask is None else torch.from_numpy(spec.mask))
 
 
