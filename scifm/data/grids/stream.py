@@ -113,8 +113,8 @@ def _read(
     if not np.array_equal(_mask(spec), _mask(like)):
         now, then = (int((~_mask(s)).sum()) for s in (spec, like))
         raise ValueError(
-            f"samples {first} to {last - 1}: {now} values are missing in all of them, and {then} in the first samples of "
-            "the file; fill what is missing now and then, or read the file into memory with missing='drop'."
+            f"samples {first} to {last - 1}: {now} values are missing in all of them, and {then} in the file's first "
+            "samples; fill what is missing now and then, or read the file into memory with missing='drop'."
         )
     return batch if spec.delta is not None else batch.replace(continuous(batch.x, spec, first).to(torch.float32))
 
