@@ -1,5 +1,6 @@
 """How far samples are from data, and how far a flow carries its points: numbers that no training saw."""
 
+from scifm.metrics.areas import area_mean, area_weights, cell_areas, latitude_weights
 from scifm.metrics.backbone import Ramachandran, backbone_of, ramachandran
 from scifm.metrics.chains import PowerLaw, clashes, neighbour_distances, radius_of_gyration, size_scaling
 from scifm.metrics.clouds import CloudScores, chamfer, cloud_scores, emd
@@ -35,10 +36,13 @@ __all__ = [
     "Reweighted",
     "Validity",
     "Weights",
+    "area_mean",
+    "area_weights",
     "backbone_of",
     "bond_angles",
     "bonds_recovered",
     "bootstrap",
+    "cell_areas",
     "chamfer",
     "clashes",
     "cloud_scores",
@@ -50,6 +54,7 @@ __all__ = [
     "helices",
     "jensen_shannon",
     "kolmogorov_smirnov",
+    "latitude_weights",
     "nats",
     "neighbour_distances",
     "normalised_path_energy",
