@@ -25,9 +25,7 @@ GLOBES = {
 
 
 @pytest.mark.parametrize("name", GLOBES)
-@pytest.mark.parametrize(
-    "longitude", [torch.arange(0, 360, 7.5), torch.arange(-180, 180, 40.0), torch.arange(359, -1, -1.0)]
-)
+@pytest.mark.parametrize(("start", "end", "step"), [(0, 360, 7.5), (-180, 180, 40.0), (359, -1, -1.0)])
 def test_a_globe_has_the_area_of_a_sphere(name, start, end, step):
     areas = cell_areas(GLOBES[name], torch.arange(start, end, step))
     assert areas.dtype == DOUBLE and (areas > 0).all()

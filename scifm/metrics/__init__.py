@@ -2,6 +2,15 @@
 
 from scifm.metrics.areas import area_mean, area_weights, cell_areas, latitude_weights
 from scifm.metrics.backbone import Ramachandran, backbone_of, ramachandran
+from scifm.metrics.calibration import (
+    RankHistogram,
+    SpreadSkill,
+    interval_coverage,
+    pit,
+    rank_histogram,
+    ranks,
+    spread_skill,
+)
 from scifm.metrics.chains import PowerLaw, clashes, neighbour_distances, radius_of_gyration, size_scaling
 from scifm.metrics.clouds import CloudScores, chamfer, cloud_scores, emd
 from scifm.metrics.distributions import (
@@ -13,6 +22,7 @@ from scifm.metrics.distributions import (
     wasserstein_line,
 )
 from scifm.metrics.energy import normalised_path_energy, path_energy
+from scifm.metrics.ensembles import brier, crps, energy_score, threshold_weighted_crps, variogram_score
 from scifm.metrics.handedness import Helices, handedness, helices
 from scifm.metrics.molecules import Validity, bonds_recovered, stable_atoms, stable_molecules, validity
 from scifm.metrics.nats import Nats, entropy_floor, nats
@@ -33,7 +43,9 @@ __all__ = [
     "PathLength",
     "PowerLaw",
     "Ramachandran",
+    "RankHistogram",
     "Reweighted",
+    "SpreadSkill",
     "Validity",
     "Weights",
     "area_mean",
@@ -42,16 +54,20 @@ __all__ = [
     "bond_angles",
     "bonds_recovered",
     "bootstrap",
+    "brier",
     "cell_areas",
     "chamfer",
     "clashes",
     "cloud_scores",
     "compare",
     "compare_structures",
+    "crps",
     "emd",
+    "energy_score",
     "entropy_floor",
     "handedness",
     "helices",
+    "interval_coverage",
     "jensen_shannon",
     "kolmogorov_smirnov",
     "latitude_weights",
@@ -64,16 +80,22 @@ __all__ = [
     "pair_distances",
     "path_energy",
     "path_length",
+    "pit",
     "radial_distribution",
     "radius_of_gyration",
     "ramachandran",
+    "rank_histogram",
+    "ranks",
     "reweight",
     "size_scaling",
+    "spread_skill",
     "stable_atoms",
     "stable_molecules",
+    "threshold_weighted_crps",
     "tm_scale",
     "tm_score",
     "validity",
+    "variogram_score",
     "wasserstein",
     "wasserstein_line",
     "weigh",
