@@ -29,6 +29,8 @@ from scifm.metrics.nats import Nats, entropy_floor, nats
 from scifm.metrics.pair_distances import PairDensity, pair_density, pair_distances, radial_distribution
 from scifm.metrics.path_length import PathLength, path_length
 from scifm.metrics.reweighting import Reweighted, reweight
+from scifm.metrics.spectra import Spectrum, SpectrumError, ffm_spectrum, radial_spectrum, spectrum_error, zonal_spectrum
+from scifm.metrics.sphere import degree_power, degree_spectrum
 from scifm.metrics.structures import bond_angles, compare_structures, of_bonds, of_chains
 from scifm.metrics.tm import tm_scale, tm_score
 from scifm.metrics.transport import wasserstein
@@ -45,6 +47,8 @@ __all__ = [
     "Ramachandran",
     "RankHistogram",
     "Reweighted",
+    "Spectrum",
+    "SpectrumError",
     "SpreadSkill",
     "Validity",
     "Weights",
@@ -62,9 +66,12 @@ __all__ = [
     "compare",
     "compare_structures",
     "crps",
+    "degree_power",
+    "degree_spectrum",
     "emd",
     "energy_score",
     "entropy_floor",
+    "ffm_spectrum",
     "handedness",
     "helices",
     "interval_coverage",
@@ -82,12 +89,14 @@ __all__ = [
     "path_length",
     "pit",
     "radial_distribution",
+    "radial_spectrum",
     "radius_of_gyration",
     "ramachandran",
     "rank_histogram",
     "ranks",
     "reweight",
     "size_scaling",
+    "spectrum_error",
     "spread_skill",
     "stable_atoms",
     "stable_molecules",
@@ -99,4 +108,5 @@ __all__ = [
     "wasserstein",
     "wasserstein_line",
     "weigh",
+    "zonal_spectrum",
 ]
