@@ -55,7 +55,7 @@ def test_white_noise_is_one_everywhere_and_a_law_has_its_own_spectrum():
     prior = SpectralGaussian((1, 24, 30), (False, True), spectra.Matern(length=5.0))
     x = prior.sample(Batch(torch.zeros(300, 1, 24, 30, dtype=DOUBLE)), torch.Generator().manual_seed(0))
     found = radial_spectrum(x, (False, True))
-    S = spectra.Matern(length=5.0)(S, None)
+    S = spectra.Matern(length=5.0)(prior.basis.k, None)
     width = 1 / 30
     ring = (prior.basis.k / width).round().clamp(min=1)
     for k, power in list(zip(found.k.tolist(), found.power.tolist(), strict=True))[1:]:
