@@ -7,9 +7,9 @@ On whole fields a Euclidean norm is blind.  In many dimensions all distances bet
 pattern: 48 maps of white noise are as near to held-out maps of temperature as 48 training maps are.  So the distances
 are taken in two spaces:
 
-- **components**: scores of the leading principal components of the data, each over its standard deviation; large scales.
-- **patches**: small squares cut out at random places, whitened by the principal components of the data's own patches, all
-  of them: the last ones are the small scales, of which samples easily have too much.
+- **components**: scores of the leading principal components of data, each over its standard deviation; large scales.
+- **patches**: small squares cut out at random places, whitened by the principal components of the data's own patches,
+  all of them: the last ones are the small scales, of which samples easily have too much.
 
 Two finite sets of one law have distances, too.  Each comes with that *floor*: the mean over random halves of the data,
 brought from the size of halves to that of the sets, by (1/n + 1/m) for the energy distance and its root for W2.

@@ -8,8 +8,8 @@ which is what a flux through two half cells in a row sees; second order where a 
 were solved on a finer grid and thinned, faces at a jump of a are not where they were: the residual of the *data* is the
 floor to read samples against, not zero.  `neuraloperator`'s Darcy sets obey a = 18 where x is true, 1 where it is not,
 and f = 50, up to a factor of both, with u = 0 at the edge and h = 1/n.  Over all inner points they leave a root mean
-square of 1.1 f (16 x 16) to 1.5 f (32 x 32); where x is the same at all four neighbours 0.25 and 0.19 f, in the median 2
-and 1 %.
+square of 1.1 f (16 x 16) to 1.5 f (32 x 32); where x is the same at all four neighbours 0.25 and 0.19 f, in the median
+2 and 1 %.
 
 Errors of predictions u of solutions v, as PDEBench names them (Takamoto et al. 2022), of fields (B, *grid):
 
