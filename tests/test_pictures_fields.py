@@ -1,4 +1,4 @@
-"""Pictures of fields and scores: what is drawn is what was given, and coasts come from a file that is here or not at all."""
+"""Pictures of fields and scores: what is drawn is what was given; coasts come from a file here, or not at all."""
 
 import math
 import sys

@@ -1,4 +1,4 @@
-"""Scores as pictures: spectra, ranks, spread against error, and how far each model is down the ladder of likelihoods."""
+"""Scores as pictures: spectra, ranks, spread against error, and the ladder of likelihoods."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def rank_histogram(found: RankHistogram | Mapping[str, RankHistogram]) -> Any:
 
 
 def spread_skill(found: Mapping[str, SpreadSkill], unit: str = "") -> Any:
-    """Spread, with its factor √(1 + 1/M), against the error of the mean, one point by name; on the line is calibrated."""
+    """Spread, times √(1 + 1/M), against the error of the ensemble mean, one point by name; calibrated on the line."""
     if not found:
         raise ValueError("spread_skill: expected at least one SpreadSkill by name, such as a lead time.")
     made, ax = canvas(3.8, 3.6)
