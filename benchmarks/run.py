@@ -16,7 +16,17 @@ from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-BENCHMARKS = ("couplings", "solvers", "traces", "training", "calibration", "reweighting", "alignment", "points")
+BENCHMARKS = (
+    "couplings",
+    "solvers",
+    "traces",
+    "training",
+    "calibration",
+    "reweighting",
+    "alignment",
+    "points",
+    "grid_networks",
+)
 
 
 def main() -> None:

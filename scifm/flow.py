@@ -292,15 +292,17 @@ class Flow(nn.Module):
         solver: Solver,
         trace: Trace | None = None,
         probes: Tensor | None = None,
+        velocity: Callable[[Tensor, Tensor, Batch], Tensor] | None = None,
     ) -> Solution:
-        """Carry z, in the flow's metric, from t0 to t1; with a trace, the log-determinant too."""
+        """Carry z, in the flow's metric, from t0 to t1 by its own or another velocity; with a trace, log-det too."""
+        v = self._velocity if velocity is None else velocity
 
         def plain(t: Tensor, x: Tensor, batch: Batch, probes: Tensor | None) -> tuple[Tensor, None]:
-            return self._velocity(t, x, batch), None
+            return v(t, x, batch), None
 
         def both(t: Tensor, x: Tensor, batch: Batch, probes: Tensor | None) -> tuple[Tensor, Tensor]:
             assert trace is not None
-            return trace(self._velocity, t, x, batch, probes)
+            return trace(v, t, x, batch, probes)
 
         if not isinstance(solver, Solver):
             raise TypeError(f"Flow: this needs an ordinary equation, a Solver(...), got {solver!r}.")

@@ -4,7 +4,8 @@ A density is per volume of the space it lives on, so only Gaussians on the space
 density of centred sets, (n − 1) d numbers, one of all n d numbers means nothing, and could be made as large as one
 likes.
 
-    grids         a variance per value, per mode, of EOFs, or a full covariance
+    grids         a variance per value, per mode, of EOFs, a covariance per zonal wavenumber, or a full one
+    masks         a variance per value, or a full covariance of what is inside
     centred sets  one variance that grows with n, the modes of a chain and of the bonds, or a full covariance
     ragged sets   a variance per coordinate
 """
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.priors import (
@@ -29,10 +31,12 @@ from scifm.priors import (
     SpectralChain,
     SpectralGaussian,
     SpectralGraph,
+    ZonalGaussian,
     spectra,
     variances,
 )
 from scifm.priors.subspace import coordinates, free_of_centre
+from scifm.priors.zonal import Zonal
 
 __all__ = ["candidates", "centres", "white"]
 
@@ -47,7 +51,8 @@ def white(prior: Prior, model: Batch) -> Prior | None:
         return Gaussian().fit(model)
     if centres(prior, model):
         return MeanFreeGaussian().fit(model)
-    return Masked(prior.mask.cpu()).to(prior.mask.device).fit(model) if isinstance(prior, Masked) else None
+    mask = _mask(prior)
+    return None if mask is None else Masked(mask.cpu()).to(mask.device).fit(model)
 
 
 def candidates(prior: Prior, model: Batch, largest: int) -> dict[str, Maker]:
@@ -59,8 +64,12 @@ def candidates(prior: Prior, model: Batch, largest: int) -> dict[str, Maker]:
         largest: dimensions of a full covariance, dimensions or samples of EOFs.
     """
     if not bool((prior.dims(model) == model.dims).all()):
-        if isinstance(prior, Masked):
-            return {"per value": lambda: Masked(prior.mask.clone(), per="value")}
+        mask = _mask(prior)
+        if mask is not None:
+            inside: dict[str, Maker] = {"per value": lambda: Masked(mask.clone(), per="value")}
+            if int(mask.sum()) <= largest:
+                inside["full covariance"] = lambda: FullGaussian(mask.shape, mask=mask.clone())
+            return inside
         return _centred(model, largest) if centres(prior, model) else {}
     found: dict[str, Maker] = {"per channel": lambda: Gaussian(per="channel")}
     try:
@@ -72,15 +81,22 @@ def candidates(prior: Prior, model: Batch, largest: int) -> dict[str, Maker]:
     if len(event) > 1:
         # the boundary that the flow's own prior was told of, else walls
         own = prior.residual if isinstance(prior, EOFGaussian) else prior
-        periodic = own.basis.periodic if isinstance(own, SpectralGaussian) else False
+        closed = (*[False] * (len(event) - 2), True)
+        periodic = own.basis.periodic if isinstance(own, SpectralGaussian) else isinstance(own, Zonal) and closed
         target = lambda: SpectralGaussian(event, periodic, spectra.PerMode())  # noqa: E731
         found["spectral"] = target
         found["isotropic"] = lambda: SpectralGaussian(event, periodic, spectra.Isotropic())
+        if periodic and periodic[-1] and math.prod(event[:-1]) <= largest:
+            found["zonally stationary"] = lambda: ZonalGaussian(event)
         if min(len(model), math.prod(event)) <= largest:
             found["EOF + spectral residual"] = lambda: EOFGaussian(event, 32, periodic)
     if math.prod(event) <= largest:
         found["full covariance"] = lambda: FullGaussian(event, target=target())
     return found
+
+
+def _mask(prior: Prior) -> Tensor | None:
+    return prior.mask if isinstance(prior, (Masked, FullGaussian)) else None
 
 
 def centres(prior: Prior, model: Batch) -> bool:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from scifm.batch import Batch
 from scifm.couplings import independent
+from scifm.data.stored import Stored
 from scifm.flow import Flow
 from scifm.likelihood import dequantise
 from scifm.schedule import draw, seed_of
@@ -104,7 +105,7 @@ class Pairs:
         """The batches of a block and their x0: a pure function of the seed and the block's number."""
         recipe, (rank, world) = self.recipe, self.part
         size = recipe.batch_size
-        samples = draw(len(recipe.data.train), size * self.pool, block, self.seed)
+        samples = draw(len(recipe.data.train), size * self.pool, block, self.seed, recipe.data.stretches)
         generator = torch.Generator().manual_seed(seed_of(self.seed, "pairs", block))
         batch = dequantise(recipe.data.train.select(samples), recipe.data.delta, generator)
         x0 = self._flow.pair(self._flow.transform(batch), generator)
@@ -141,7 +142,8 @@ class Pairs:
 def _batches(recipe: Recipe, most: int = 16, numbers: int = 2**20) -> int:
     """Batches of a block where nothing is paired: a few, as long as they are small."""
     train = recipe.data.train
-    batch = train.x.numel() / len(train) * recipe.batch_size
+    each = train.head.x.numel() if isinstance(train, Stored) else train.x.numel() / len(train)
+    batch = each * recipe.batch_size
     return max(recipe.pool, min(most, int(numbers / batch)))
 
 

@@ -62,19 +62,19 @@ def read_samples(path: Path, event: Sequence[int] | None = None) -> np.ndarray:
             calls it.  Without it, or where no dim fits, that is `realization`, a usual name, or the first.
 
     Raises:
-        ValueError: where the file holds no variable on a grid, or more than one.
+        ValueError: where the file holds no variable on a grid, or several that share no grid.
     """
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
             return file["x"]
-    from scifm.data.grids import SAMPLE_DIMS, from_xarray, open_file
+    from scifm.data.grids import SAMPLE_DIMS, from_xarray, gridded, open_file
 
     dataset = open_file(path)
     dims = [str(d) for d in max((v.dims for v in dataset.data_vars.values()), key=len, default=())]
     usual = [d for d in ("realization", *SAMPLE_DIMS) if d in dims]
     first = None
     for dim in dict.fromkeys([*usual, *dims]):
-        x = from_xarray(dataset, sample_dim=dim)[0].x.numpy()
+        x = from_xarray(dataset, gridded(dataset) or None, dim)[0].x.numpy()
         if event is None or x.shape[1:] == tuple(event):
             return x
         first = x if first is None else first

@@ -409,16 +409,23 @@ def _copy_data(files: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
     A copy is `data/<number>/<folder>/<file>`: two files of one name stay two, and `fetch.find` finds a data set's.
     """
     places = [Path(os.path.abspath(f)) for f in files]
-    sizes = [p.stat().st_size for p in places]
+    sizes = [_bytes(p) for p in places]
     small, entries = sum(sizes) <= _LARGEST, []
     for number, (place, size) in enumerate(zip(places, sizes, strict=True), start=1):
         copy = Path("data", str(number), place.parent.name or "root", place.name) if small else None
-        if copy is not None:
+        if copy is not None and place.is_dir():
+            shutil.copytree(place, folder / copy)
+        elif copy is not None:
             with atomic(folder / copy) as path:
                 shutil.copyfile(place, path)
         sha256 = fetch.sha256_of(place if copy is None else folder / copy)
         entries.append({"file": str(place), "bytes": size, "sha256": sha256, "copy": copy and copy.as_posix()})
     return entries
+
+
+def _bytes(path: Path) -> int:
+    """Size of a file, or of all in a folder such as a Zarr store."""
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
 
 
 def _fcntl() -> Any:

@@ -1,18 +1,17 @@
 """Drawn samples as files of the kind that the user brought, or as .npz without pickles, which all data can be.
 
-    .nc        where the data set exports to xarray
+    .nc .zarr  where the data set exports to xarray (`scifm.labelled`)
     .pdb ...   where it has a writer for that suffix (`Data.writers`)
     .npz       always
 
-Samples come in chunks.  An .npz is written chunk by chunk, in one pass over the chunks for each array of more than one
-axis, so that its size is not bounded by the memory.  An export takes all samples at once (whether packed integers can
-hold them depends on all of them) and so do writers, so all else needs memory for all.  Every file is written beside its
-place and moved there.
+Samples come in chunks, which `scifm sample` keeps until the file is there.  An .npz is written chunk by chunk, in one
+pass over the chunks for each array of more than one axis, so that its size is not bounded by the memory.  An export
+takes all samples at once (whether packed integers can hold them depends on all of them) and so do writers, so all else
+needs memory for all.  Every file is written beside its place and moved there.
 """
 
 from __future__ import annotations
 
-import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,13 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scifm import __version__
+from scifm import __version__, labelled
 from scifm.batch import Batch
 from scifm.run import atomic, check_output
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from scifm.data import Data
 
 __all__ = ["Drawn", "contents", "output", "refuse_existing", "suffixes", "write_chunks", "write_npz", "write_samples"]
@@ -44,12 +41,16 @@ class Drawn:
         log_prob: their log-density in nats, in the user's units, (n,) float64; None if not asked for.
         stderr: its standard error from the spread of the probes, (n,) float64; None without at least two.
         probes: how many; 0 for a trace that draws none.
+        nfe: evaluations of the velocity, (n,); None where nobody counted.
+        dims: degrees of freedom of each sample, (n,); None where they are not known.
     """
 
     batch: Batch
     log_prob: Tensor | None = None
     stderr: Tensor | None = None
     probes: int = 0
+    nfe: Tensor | None = None
+    dims: Tensor | None = None
 
 
 def contents(batch: Batch) -> dict[str, Tensor]:
@@ -79,7 +80,7 @@ def output(path: Path, data: Data, overwrite: bool = False) -> Path:
 
 def suffixes(data: Data) -> list[str]:
     """What samples of these data can be written to."""
-    return [*([".nc"] if data.export is not None else []), *data.writers, ".npz"]
+    return [*([".nc", ".zarr"] if data.export is not None else []), *data.writers, ".npz"]
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -88,7 +89,8 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     Raises:
         FileExistsError, ValueError: the message names the path.
     """
-    check_output(path)
+    if not (path.suffix == ".zarr" and labelled.is_store(path)):  # a store is a folder, and may be replaced as a file
+        check_output(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; give --overwrite to replace it, or another --output.")
 
@@ -113,9 +115,12 @@ def write_chunks(
         path, about: as for `write_samples`.
     """
     path = output(path, data, overwrite)
+    if path.suffix == ".zarr" and data.export is not None:
+        labelled.write_store(labelled.dataset(source(), data, about), path)
+        return path
     with atomic(path) as temporary:
         if path.suffix == ".nc" and data.export is not None:
-            _dataset(source, data, about).to_netcdf(temporary, engine="h5netcdf")
+            labelled.dataset(source(), data, about).to_netcdf(temporary, engine="h5netcdf")
         elif path.suffix in data.writers:
             _write(source, data, temporary, about)
         else:
@@ -129,58 +134,8 @@ def _write(source: Callable[[], Iterable[Drawn]], data: Data, path: Path, about:
     logs = [d.log_prob for d in drawn if d.log_prob is not None]
     about = {"scifm": __version__, **about}
     if logs:
-        about["density"] = f"log_prob in nats. {_comment(data)}"
+        about["density"] = f"log_prob in nats. {labelled.units_of(data)}"
     data.writers[path.suffix](path, Batch.join([d.batch for d in drawn]), torch.cat(logs) if logs else None, about)
-
-
-# -- netCDF ----------------------------------------------------------------------------------------------
-
-
-def _dataset(source: Callable[[], Iterable[Drawn]], data: Data, about: Mapping[str, Any]) -> xr.Dataset:
-    assert data.export is not None
-    drawn = list(source())
-    dataset = data.export(Batch.join([d.batch for d in drawn]))
-    line = f"{time.strftime('%Y-%m-%d %H:%M:%S%z')}: scifm {__version__} sample"
-    dataset.attrs["history"] = f"{line}\n{dataset.attrs.get('history', '')}".strip()
-    dataset.attrs |= {f"scifm_{k}": v for k, v in about.items() if isinstance(v, str | int | float)}
-    logs = [d.log_prob for d in drawn if d.log_prob is not None]
-    if not logs:
-        return dataset
-    attrs = {
-        "units": "nats",
-        "long_name": "natural logarithm of the probability density of the sample",
-        "trace": str(about.get("trace", "")),
-        "probes": drawn[0].probes,
-        "comment": _comment(data),
-    }
-    errors = [d.stderr for d in drawn if d.stderr is not None]
-    return _beside(dataset, torch.cat(logs).numpy(), torch.cat(errors).numpy() if errors else None, attrs)
-
-
-def _comment(data: Data) -> str:
-    per = f"Density in the units of the data, per ({data.unit})^D." if data.unit else "Density in the data's own units."
-    return per if data.delta is None else f"{per} Of the sample before it was rounded to steps of {data.delta:g}."
-
-
-def _beside(
-    dataset: xr.Dataset | xr.DataArray, log_prob: np.ndarray, stderr: np.ndarray | None, attrs: Mapping[str, Any]
-) -> xr.Dataset:
-    """The dataset with log-densities along the dim that counts the samples."""
-    import xarray as xr
-
-    from scifm.data.grids import SAMPLE_DIMS
-
-    if isinstance(dataset, xr.DataArray):
-        dataset = dataset.to_dataset(name=dataset.name or "samples", promote_attrs=True)
-    usual = [d for d in ("realization", *SAMPLE_DIMS) if d in dataset.sizes]
-    fits = [d for d in [*usual, *dataset.sizes] if dataset.sizes[d] == len(log_prob)]
-    dim = fits[0] if fits else "log_prob_sample"  # an export that counts its samples in no dim
-    name = "log_prob" if "log_prob" not in dataset else "scifm_log_prob"
-    found = {name: (dim, log_prob, dict(attrs))}
-    if stderr is not None:
-        told = {"units": "nats", "long_name": "standard error of the log-density from the spread of its probes"}
-        found[f"{name}_stderr"] = (dim, stderr, told)
-    return dataset.assign(found)
 
 
 # -- .npz ------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,21 +13,39 @@ from torch import Tensor
 if TYPE_CHECKING:
     from scifm.recipe import Recipe
 
-__all__ = ["draw", "learning_rate", "seed_of"]
+__all__ = ["Stretches", "draw", "learning_rate", "seed_of"]
 
 
-def draw(n: int, size: int, step: int, seed: int) -> Tensor:
-    """The samples of a step, (size,): consecutive pieces of one fresh shuffle of 0..n−1 per epoch."""
+class Stretches(NamedTuple):
+    """Samples that are cheap to read one after the other: the sizes of their chunks, and how many fit into memory."""
+
+    sizes: tuple[int, ...]
+    together: int
+
+
+def draw(n: int, size: int, step: int, seed: int, stretches: Stretches | None = None) -> Tensor:
+    """The samples of a step, (size,): consecutive pieces of one fresh shuffle of 0..n−1 per epoch.
+
+    With `stretches` chunks are shuffled, and samples within as many chunks as are taken together.
+    """
     first, last = step * size, (step + 1) * size
     pieces = []
     for epoch in range(first // n, (last - 1) // n + 1):
-        pieces.append(_shuffle(n, seed, epoch)[max(first - epoch * n, 0) : last - epoch * n])
+        pieces.append(_shuffle(n, seed, epoch, stretches)[max(first - epoch * n, 0) : last - epoch * n])
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
 @lru_cache(maxsize=2)
-def _shuffle(n: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed_of(seed, epoch)))
+def _shuffle(n: int, seed: int, epoch: int, stretches: Stretches | None) -> Tensor:
+    generator = torch.Generator().manual_seed(seed_of(seed, epoch))
+    if stretches is None:
+        return torch.randperm(n, generator=generator)
+    chunks = torch.arange(n).split(list(stretches.sizes))
+    order, mixed = torch.randperm(len(chunks), generator=generator), []
+    for window in order.split(stretches.together):
+        samples = torch.cat([chunks[k] for k in window.tolist()])
+        mixed.append(samples[torch.randperm(len(samples), generator=generator)])
+    return torch.cat(mixed)
 
 
 def seed_of(seed: int, *what: int | str) -> int:

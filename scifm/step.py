@@ -136,7 +136,8 @@ def _average(state: State, decay: float, step: int) -> None:
 
 def _error(loss: Tensor, norm: float, batch: Batch, recipe: Recipe, step: int, state: State) -> TrainingError:
     """What to say of a step that is not finite."""
-    samples = draw(len(recipe.data.train), recipe.batch_size, step, state.seed)[state.rank :: state.world]
+    data = recipe.data
+    samples = draw(len(data.train), recipe.batch_size, step, state.seed, data.stretches)[state.rank :: state.world]
     bad_data = batch.total((~batch.x.isfinite()).double()) > 0
     bad_loss = ~loss.isfinite()
     who = samples[(bad_data | bad_loss).cpu()].tolist()

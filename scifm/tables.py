@@ -22,6 +22,7 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.data.source import Data
+from scifm.data.stored import some
 from scifm.energies import Energy
 from scifm.geometry import alpha_carbons
 from scifm.metrics import (
@@ -74,7 +75,7 @@ def fitting(samples: Batch, data: Data) -> dict[str, Callable[[], Table]]:
     if not are_points(test) or samples.points.event != test.points.event:
         return {}
     number = min(len(samples), len(test))
-    three = samples.select(range(number)), test.select(range(number)), _evenly(data.train, number)
+    three = samples.select(range(number)), test.select(range(number)), _evenly(some(data.train), number)
     nodes, bonded = test.points.nodes, test.points.edge_index is not None
     found: dict[str, Callable[[], Table]] = {}
     if data.energy is not None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from scifm import __version__
 from scifm.batch import Batch
+from scifm.data.stored import Stored, some
 from scifm.parts import Keep, made
 from scifm.run import write_json
 from scifm.samples import Drawn, output, refuse_existing, write_chunks, write_samples
@@ -53,8 +54,10 @@ def seed_of(seed: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:7], "big")
 
 
-def evenly(batch: Batch, count: int) -> Batch:
+def evenly(batch: Batch | Stored, count: int) -> Batch:
     """`count` samples evenly spaced over a split, or all of them."""
+    if isinstance(batch, Stored):
+        return batch.some(count)
     if count >= len(batch):
         return batch
     return batch.select(torch.linspace(0, len(batch) - 1, count).round().long())
@@ -140,7 +143,8 @@ def _chunks(
 
 
 def _drawn(like: Batch, found: dict[str, Tensor]) -> Drawn:
-    return Drawn(like.replace(found["x"]), found.get("log_prob"), found.get("stderr"), int(found["probes"]))
+    batch, probes = like.replace(found["x"]), int(found["probes"])
+    return Drawn(batch, found.get("log_prob"), found.get("stderr"), probes, found.get("nfe"), found.get("dims"))
 
 
 def _make(
@@ -158,14 +162,16 @@ def _make(
     if isinstance(solver, Stochastic):
         return _found(flow.sample(like, solver=solver, x0=x0, noise=noise))
     if trace is None:
-        return _found(flow.sample(like, solver=solver, x0=x0))
+        batch, solution = flow.sample(like, solver=solver, x0=x0, statistics=True)
+        return _found(batch) | {"nfe": solution.nfe.cpu()}
     drawn = [trace.draw(one, g) for one, g in zip(alone, generators, strict=True)]
     parts = [p for p in drawn if p is not None]
     probes = torch.cat(parts, 1) if parts else None
     batch, log_prob, solution = flow.sample_and_log_prob(like, solver=solver, trace=trace, x0=x0, probes=probes)
     assert solution.logdet is not None
     columns = solution.logdet.shape[1]
-    found = _found(batch, 0 if probes is None else len(probes)) | {"log_prob": log_prob.cpu()}
+    found = _found(batch, 0 if probes is None else len(probes))
+    found |= {"log_prob": log_prob.cpu(), "nfe": solution.nfe.cpu(), "dims": flow.prior.dims(like).cpu()}
     return found if columns == 1 else found | {"stderr": solution.logdet.std(1).cpu() / math.sqrt(columns)}
 
 
@@ -222,7 +228,7 @@ def score(
     data, flow = recipe.data, recipe.flow.to(device).eval()
     test, draws = held_out(recipe, split, samples).to(device), recipe.draws if draws is None else draws
     beside = baselines(
-        flow, data.train.to(device), test, delta=data.delta, draws=draws,
+        flow, some(data.train).to(device), test, delta=data.delta, draws=draws,
         generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     return bits_per_dim(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.bits import BitsPerDim, Estimate, plain
+from scifm.data.stored import some
 from scifm.likelihood import estimate
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def whole(prior: Prior, data: Data, scored: Batch, bits: BitsPerDim) -> Whole:
     """
     from scifm.metrics import entropy_floor, nats
 
-    given, sizes = _sizes(data.train.counts, scored.counts)
+    given, sizes = _sizes(some(data.train).counts, scored.counts)
     if data.energy is None or bits.delta is not None:
         return Whole(given=given, sizes=sizes)
     dims = prior.dims(scored)

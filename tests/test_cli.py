@@ -483,4 +483,4 @@ def recipe(*, steps: int = 2):
     assert main(["sample", "a", "-n", "2", "-o", "raw.npz"]) == 0
     with np.load("raw.npz") as raw:
         assert raw["x"].shape == (2, 1, 6, 5)
-    assert ".nc or .npz files, got 'x.csv'" in wrong(capsys, "sample", "a", "-o", "x.csv")
+    assert ".nc, .zarr or .npz files, got 'x.csv'" in wrong(capsys, "sample", "a", "-o", "x.csv")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from scifm.batch import Batch
-from scifm.networks import MLP, PointNet, SinusoidalTime, UNet
+from scifm.networks import FNO, MLP, DiT, PointNet, Pole, SinusoidalTime, UNet
 
 
 def ragged(counts: list[int], dim: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Batch:
@@ -54,6 +54,17 @@ CASES = {
         lambda: UNet(1, widths=(8,), blocks=2, padding="circular", position=0),
         lambda n: dense(n, 1, 5, 5),
     ),
+    "unet pole": (
+        lambda: UNet(2, widths=(8, 8), padding=(Pole(rows=True, vectors=(0,)), "circular"), stem=2),
+        lambda n: dense(n, 2, 7, 10),
+    ),
+    "fno": (lambda: FNO(2, 8, modes=(4, 5), layers=2), lambda n: dense(n, 2, 9, 13)),
+    "fno torus": (lambda: FNO(1, 8, modes=3, layers=1, padding="circular"), lambda n: dense(n, 1, 6, 7)),
+    "fno walls": (lambda: FNO(1, 8, modes=3, layers=1, padding="reflect"), lambda n: dense(n, 1, 6, 5)),
+    "fno one axis": (lambda: FNO(1, 8, modes=3, layers=1, padding=("circular",)), lambda n: dense(n, 1, 9)),
+    "dit": (lambda: DiT(2, 4, 16, 2, 2), lambda n: dense(n, 2, 9, 13)),
+    "dit pole": (lambda: DiT(1, 2, 16, 1, 2, padding=("pole", "circular")), lambda n: dense(n, 1, 5, 6)),
+    "dit three axes": (lambda: DiT(1, 2, 12, 1, 2, padding=("reflect",) * 3), lambda n: dense(n, 1, 4, 3, 5)),
 }
 every = pytest.mark.parametrize(("make", "data"), list(CASES.values()), ids=list(CASES))
 
@@ -184,23 +195,22 @@ def test_grids_smaller_than_one_multiple_are_served(mode):
 
 
 def test_growing_follows_the_boundary_rule():
-    from scifm.networks.unet import _grow
+    from scifm.networks.padding import extend
 
     x = torch.arange(3.0)[None, None]
-    assert _grow(x, 2, 8, "replicate")[0, 0].tolist() == [0, 1, 2, 2, 2, 2, 2, 2]
-    assert _grow(x, 2, 8, "circular")[0, 0].tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
-    assert _grow(x, 2, 8, "reflect")[0, 0].tolist() == [0, 1, 2, 1, 0, 1, 2, 1]
-    assert _grow(x, 2, 3, "reflect") is x
+    assert extend(x, 0, 0, 5, ("replicate",))[0, 0].tolist() == [0, 1, 2, 2, 2, 2, 2, 2]
+    assert extend(x, 0, 0, 5, ("circular",))[0, 0].tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert extend(x, 0, 1, 5, ("reflect",))[0, 0].tolist() == [1, 0, 1, 2, 1, 0, 1, 2, 1]
 
 
 def test_folding_agrees_with_pixel_unshuffle_and_is_undone():
-    from scifm.networks.unet import _fold, _unfold
+    from scifm.networks.pixels import fold, unfold
 
     x = dense(2, 3, 4, 6).x
-    assert torch.equal(_fold(x, 2), nn.functional.pixel_unshuffle(x, 2))
-    assert torch.equal(_unfold(_fold(x, 2), 2, 3), x)
+    assert torch.equal(fold(x, 2), nn.functional.pixel_unshuffle(x, 2))
+    assert torch.equal(unfold(fold(x, 2), 2, 3), x)
     x = dense(2, 3, 4, 6, 2).x
-    assert _fold(x, 2).shape == (2, 24, 2, 3, 1) and torch.equal(_unfold(_fold(x, 2), 2, 3), x)
+    assert fold(x, 2).shape == (2, 24, 2, 3, 1) and torch.equal(unfold(fold(x, 2), 2, 3), x)
 
 
 def test_pointnet_is_permutation_equivariant_within_each_set():
@@ -272,6 +282,10 @@ def test_bad_constructor_arguments_are_named(make, says):
         (UNet(1, widths=(8,)), dense(2, 1, 8), "2 grid axes"),
         (UNet(1, widths=(8,)), dense(2, 8, 8, 1), "Channels come first"),
         (UNet(2, widths=(8,)), ragged([2, 2], 2), "UNet works on dense"),
+        (FNO(1, 8), dense(2, 3, 8, 8), "FNO: made for 1 channel"),
+        (FNO(2, 8), ragged([2, 2], 2), "FNO works on dense"),
+        (DiT(1, width=16), dense(2, 1, 8), "DiT: made for 1 channel.*2 grid axes"),
+        (DiT(2, width=16), ragged([2, 2], 2), "DiT works on dense"),
     ],
 )
 def test_batches_that_do_not_fit_are_refused(network, batch, says):

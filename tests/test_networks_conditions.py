@@ -8,7 +8,7 @@ import torch
 from scifm.batch import Batch
 from scifm.blocks import blocks
 from scifm.networks import EGNN, Radial
-from scifm.networks.conditions import Conditions
+from scifm.networks.conditions import Conditions, numbers
 from scifm.networks.partners import SMALL, Partners
 from scifm.networks.radial import radial_of
 
@@ -73,7 +73,7 @@ def test_classes_are_made_once_for_a_layout_and_numbers_keep_their_gradient():
     for _ in range(2):  # a graph that is kept would be used up
         net(T, batch).square().sum().backward()
     assert charge.grad is not None and charge.grad.abs().min() > 0
-    first, second = (net._numbers("nodes", "z", batch.nodes, b) for b in (batch, batch.replace(batch.x + 1)))
+    first, second = (numbers("net", b, "nodes", "z", 10) for b in (batch, batch.replace(batch.x + 1)))
     assert first is second
 
 

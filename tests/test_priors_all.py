@@ -10,6 +10,7 @@ from torch import distributions as laws
 
 from scifm.batch import Batch
 from scifm.priors import (
+    AR1,
     Ball,
     Conditional,
     EOFGaussian,
@@ -29,6 +30,8 @@ from scifm.priors import (
     SpectralChain,
     SpectralGaussian,
     SpectralGraph,
+    SphericalGaussian,
+    ZonalGaussian,
     spectra,
     variances,
 )
@@ -48,6 +51,10 @@ def noise(*shape, seed=0):
 def fields(n=40):
     x = noise(n, *GRID)
     return Batch(x + 0.7 * x.roll(1, -1) + 2 * noise(n, 1, 1, 1, seed=1) + 3)
+
+
+def coasts(n=40):
+    return Batch(torch.where(MASK, noise(n, 2, 3) + noise(n, 1, 1, seed=1) + 3, 0.0))
 
 
 def dense(*event, n=3, **context):
@@ -124,6 +131,19 @@ ALL_PRIORS = {
     "full": Case(lambda: FullGaussian((3,), 1.0, SPD), dense(3)),
     "full fitted": Case(lambda: FullGaussian(GRID, target=SpectralGaussian(GRID)), dense(*GRID), fields()),
     "spectral": Case(lambda: SpectralGaussian(GRID, (False, True)), dense(*GRID), fields()),
+    "full on a mask": Case(lambda: FullGaussian((2, 3), mask=MASK), dense(2, 3), coasts()),
+    "zonal": Case(lambda: ZonalGaussian(GRID, 0.1), dense(*GRID), fields()),
+    "zonal odd": Case(lambda: ZonalGaussian((3, 5), 0.1), dense(3, 5), Batch(noise(40, 3, 5).cumsum(1))),
+    "spherical": Case(lambda: SphericalGaussian(GRID, (-90.0, 0, 90)), dense(*GRID), fields()),
+    "spherical given": Case(
+        lambda: SphericalGaussian((1, 2, 5), (-35.3, 35.3), spectrum=torch.tensor([1.0, 0.5]), nugget=0.1),
+        dense(1, 2, 5),
+    ),
+    "autoregression": Case(lambda: AR1(SpectralGaussian((1, 3, 4)), 2), dense(*GRID), fields()),
+    "autoregression per channel": Case(
+        lambda: AR1(Conditional(FullGaussian((2,), 1.0, SPD[:2, :2]), scale="sigma"), 2, torch.tensor([0.9, -0.5])),
+        dense(4, **steady()),
+    ),
     "eof": Case(lambda: EOFGaussian(GRID, 3), dense(*GRID), fields()),
     "eof periodic": Case(lambda: EOFGaussian(GRID, 5, True, spectra.PerMode()), dense(*GRID), fields()),
     "mixture": Case(lambda: Mixture([Gaussian(-2.0), Gaussian(1.0, 0.5)], [1.0, 3.0]), dense(2, n=2)),

@@ -170,7 +170,7 @@ def test_words_for_an_annotation_are_no_type(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["", "  ", "a\0b.py", "moons\0"])
 def test_no_path_at_all_is_refused(where: str) -> None:
-    with pytest.raises(FileNotFoundError, match="expected a Python file.*moons"):
+    with pytest.raises(FileNotFoundError, match="expected a Python file.*(molecules|moons)"):
         load_recipe(where)
 
 
@@ -187,7 +187,7 @@ def test_a_binary_file_is_refused(tmp_path: Path) -> None:
         ("recipes/quikstart.py", "'quickstart'"),
         ("my_recip.py", "'my_recipe.py'"),
         ("ncep-air", "'ncep_air'"),
-        ("zzz", "custom_prior, dw4, lj13, molecules, moons, ncep_air, plane, point_clouds, ..."),
+        ("zzz", ", ".join([*sorted(bundled())[:8], "..."])),
     ],
 )
 def test_a_misspelt_recipe_names_the_nearest(tmp_path: Path, monkeypatch, where: str, named: str) -> None:

@@ -146,7 +146,7 @@ from scifm.data import Data
 
 def export(batch):
     names = ("u", "v")
-    return xr.Dataset({n: (("draw", "y", "x"), batch.x[:, i].numpy()) for i, n in enumerate(names)})
+    return xr.Dataset({n: (("draw", f"y_{n}", "x"), batch.x[:, i].numpy()) for i, n in enumerate(names)})
 
 def recipe():
     data = [Batch(torch.randn(8, 2, 5, 4, generator=torch.Generator().manual_seed(i))) for i in range(3)]

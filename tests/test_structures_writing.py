@@ -268,7 +268,7 @@ def test_the_suffixes_on_offer_are_listed(run: Path, capsys) -> None:
     with pytest.raises(SystemExit):
         main(["sample", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert ".npz, or what the data offer: .nc for grids, .pdb, .cif, .xyz for proteins" in said
+    assert ".npz, or what the data offer: .nc or .zarr for grids, .pdb, .cif, .xyz for proteins" in said
 
 
 def test_a_writer_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_writer_gets_all_chunks_at_once_with_what_they_are(tmp_path: Path) -> 
         ({".PDB": print}, ValueError, "got '.PDB'"),
         ({".pdb.gz": print}, ValueError, "got '.pdb.gz'"),
         ({".npz": print}, ValueError, ".npz is there for all data"),
-        ({".nc": print}, ValueError, ".nc for those with an export"),
+        ({".nc": print}, ValueError, ".nc and .zarr for those with an export"),
         ({".pdb": "pdb"}, TypeError, "the writer of .pdb must be a function .*got str"),
     ],
 )

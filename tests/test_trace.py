@@ -139,6 +139,12 @@ NETWORKS = {
         lambda: networks.UNet(2, widths=(8, 8), padding=("reflect", "circular")),
         lambda g: Batch(torch.randn(2, 2, 4, 5, generator=g)),
     ),
+    "unet pole": (
+        lambda: networks.UNet(1, widths=(8, 8), padding=("pole", "circular")),
+        lambda g: Batch(torch.randn(2, 1, 4, 6, generator=g)),
+    ),
+    "fno": (lambda: networks.FNO(1, 8, 3, 1), lambda g: Batch(torch.randn(2, 1, 4, 5, generator=g))),
+    "dit": (lambda: networks.DiT(1, 2, 8, 1, 2), lambda g: Batch(torch.randn(2, 1, 4, 5, generator=g))),
     "pointnet": (
         lambda: networks.PointNet(3, hidden=(8,)),
         lambda g: Batch(torch.randn(7, 3, generator=g), torch.tensor([0, 0, 0, 1, 3, 3, 3]), 4),

@@ -8,10 +8,23 @@ import pytest
 import torch
 
 from scifm import Batch
-from scifm.data.transforms import Affine, Chain, Climatology, Identity, Log, Logit, Standardise, Transform
+from scifm.data.transforms import (
+    Affine,
+    BoxCox,
+    Chain,
+    Climatology,
+    Detrend,
+    Identity,
+    Log,
+    Logit,
+    Standardise,
+    Transform,
+    convert_units,
+)
 
 DTYPES = [torch.float32, torch.float64]
 EPOCH_DAY = 15_706.0  # 2013-01-01
+COAST = torch.tensor([[True, False], [True, True], [False, True]])
 
 
 def dense(dtype=torch.float64, n=40, event=(2, 3, 2), hours=(0, 6, 12, 18)):
@@ -37,6 +50,11 @@ def transforms(batch: Batch) -> dict[str, Transform]:
         "standardise channel": Standardise("channel").fit(batch),
         "logit": Logit(0.0, 12.0),
         "log": Log(),
+        "box-cox": BoxCox().fit(batch),
+        "box-cox channel": BoxCox(shift=0.5, per="channel").fit(batch),
+        "box-cox logarithm": BoxCox(power=0.0),
+        "box-cox negative": BoxCox(power=-0.3),
+        "units": convert_units("km h-1", "m s-1"),
         "chain": Chain(Affine(shift=0.5), Log(), Standardise("channel")).fit(batch),
         "empty chain": Chain(),
     }
@@ -48,6 +66,12 @@ def transforms(batch: Batch) -> dict[str, Transform]:
         "standardise point": Standardise("point").fit(batch),
         "climatology point": Climatology(harmonics=1).fit(batch),
         "climatology global": Climatology(harmonics=2, per="global").fit(batch),
+        "climatology masked": Climatology(harmonics=1, daily=0, mask=COAST, year=360.0).fit(batch),
+        "standardise masked": Standardise("global", COAST).fit(batch),
+        "standardise masked channel": Standardise("channel", COAST).fit(batch),
+        "standardise masked point": Standardise("point", COAST).fit(batch),
+        "detrend point": Detrend().fit(batch),
+        "detrend global": Detrend("global").fit(batch),
     }
 
 
@@ -104,6 +128,12 @@ def fresh(name: str) -> Transform:
         "standardise global": Standardise("global"),
         "climatology point": Climatology(harmonics=1),
         "climatology global": Climatology(harmonics=2, per="global"),
+        "climatology masked": Climatology(harmonics=1, daily=0, mask=COAST, year=360.0),
+        "standardise masked": Standardise("global", COAST),
+        "detrend point": Detrend(),
+        "detrend global": Detrend("global"),
+        "box-cox": BoxCox(),
+        "box-cox channel": BoxCox(shift=0.5, per="channel"),
         "chain": Chain(Affine(shift=0.5), Log(), Standardise("channel")),
     }[name]
 
@@ -116,6 +146,12 @@ def fresh(name: str) -> Transform:
         "standardise global",
         "climatology point",
         "climatology global",
+        "climatology masked",
+        "standardise masked",
+        "detrend point",
+        "detrend global",
+        "box-cox",
+        "box-cox channel",
         "chain",
     ],
 )
@@ -206,6 +242,33 @@ def with_nan(shape=(60, 1, 2)):
         (lambda: Climatology().fit(dense(n=60, hours=(0, 3))), r"hold \[3.0\]; name them in hours="),
         (lambda: Climatology(harmonics=0), "at least one harmonic"),
         (lambda: Climatology(per="channel"), '"point" or "global"'),
+        (lambda: Climatology(daily=-1), "daily of 0 or more"),
+        (lambda: Climatology(year=0.0), "365.2425 or 360"),
+        (lambda: Climatology(harmonics=1, mask=torch.ones(4) > 0).fit(dense()), r"broadcast to samples of shape \(2"),
+        (lambda: Climatology(per="point", hours=(0,)).fit(bad(torch.rand(60, 1, 2) * torch.eye(2)[:1])), "by mask="),
+        (lambda: Standardise("point", COAST.double()).fit(dense()), "mask must be bool.*torch.float64"),
+        (lambda: Standardise("point", COAST & False).fit(dense()), "False everywhere"),
+        (lambda: Standardise("global", COAST).fit(ragged()), "ragged"),
+        (lambda: Standardise("point").fit(bad(torch.rand(9, 1, 2) * torch.eye(2)[:1])), "land, say so by mask="),
+        (lambda: Detrend("channel"), '"point" or "global", got \'channel\''),
+        (lambda: Detrend()(dense()), "before fit"),
+        (lambda: Detrend().fit(ragged()), "ragged"),
+        (lambda: Detrend().fit(bad(with_nan())), "1 of 60 samples hold NaN"),
+        (lambda: Detrend().fit(bad(torch.rand(60, 1, 2), time=False)), 'needs context."time".*no context'),
+        (lambda: Detrend().fit(dense())(dense(event=(2, 3, 3))), r"\(2, 3, 2\).*\(2, 3, 3\)"),
+        (lambda: Detrend().fit(Batch(torch.rand(3, 2), context={"time": torch.ones(3)})), "all 3 samples.*same time"),
+        (lambda: BoxCox(per="point"), '"global" or "channel"'),
+        (lambda: BoxCox(power=math.inf), "must be finite"),
+        (lambda: BoxCox()(dense()), "before fit.*power="),
+        (lambda: BoxCox().fit(bad(with_nan().abs())), "1 of 60 samples hold NaN"),
+        (lambda: BoxCox().fit(bad(torch.tensor([[0.0], [1.0]]))), "above -?0, but 1 of 2 values are not.*larger shift"),
+        (lambda: BoxCox(shift=0.5).fit(bad(torch.tensor([[-0.5], [1.0]]))), "above -0.5, .*smallest is -0.5"),
+        (lambda: BoxCox(power=1.0)(bad(torch.tensor([[-2.0]]))), "smallest is -2"),
+        (lambda: BoxCox().fit(bad(torch.ones(5, 2))), "do not vary"),
+        (lambda: BoxCox(per="channel").fit(dense())(dense(event=(1, 3, 2))), r"2 channels, got rows of shape \(1, 3"),
+        (lambda: convert_units("K", "hPa"), "'K' is a unit of temperature and 'hPa' one of pressure"),
+        (lambda: convert_units("degX", "K"), "'degX' is not in the table; did you mean"),
+        (lambda: convert_units("K", "furlong per fortnight"), "not in the table; give Affine"),
         (lambda: Affine(scale=0.0), "scale finite and not zero"),
         (lambda: Affine(shift=math.nan), "shift must be finite"),
         (lambda: Affine(scale=torch.ones(3))(dense()), r"scale of shape \(3,\) does not fit.*\(C, 1, 1\)"),

@@ -242,11 +242,11 @@ def test_netcdf_holds_the_log_density_beside_the_samples_and_is_still_read(how: 
 
 
 def test_a_log_density_of_samples_on_a_lattice_says_that_they_were_rounded(tmp_path: Path) -> None:
-    from scifm.samples import _comment
+    from scifm.labelled import units_of
 
     whole = Batch(torch.arange(8.0).reshape(4, 2))
-    assert "rounded to steps of 1" in _comment(Data("counts", whole, whole, whole, delta=1.0))
-    assert "rounded" not in _comment(Data("numbers", whole, whole, whole))
+    assert "rounded to steps of 1" in units_of(Data("counts", whole, whole, whole, delta=1.0))
+    assert "rounded" not in units_of(Data("numbers", whole, whole, whole))
 
 
 # -- scores ----------------------------------------------------------------------------------------------

@@ -71,9 +71,9 @@ def read(path: Path) -> tuple[Batch, grids.GridSpec]:
     batch, spec = grids.from_xarray(path, variable="air", sample_dim="time", dtype=torch.float64)
     if spec.unit not in ("K", "degK", "kelvin"):
         raise ValueError(f"ncep_air: expected kelvin, but {path.name} is in {spec.unit or 'no unit'!r}.")
-    found = (len(batch), *spec.shape)
-    if found != SHAPE or "time" not in batch.context:
-        raise ValueError(f"ncep_air: expected {SHAPE} values (time, lat, lon), {path.name} has {spec.dims} {found}.")
+    found, axes = (len(batch), *spec.event[1:]), (*spec.samples, *spec.grid)
+    if found != SHAPE or spec.event[0] != 1 or "time" not in batch.context:
+        raise ValueError(f"ncep_air: expected {SHAPE} values (time, lat, lon), {path.name} has {axes} {found}.")
     if spec.delta is None:
         raise ValueError(f"ncep_air: {path.name} has lost its packing (scale_factor), so its steps are unknown.")
     hundredths = np.rint(batch.x.numpy() * 100).astype("<i4")

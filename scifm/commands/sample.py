@@ -28,7 +28,8 @@ def command(words: Sequence[str]) -> int:
     parser.add_argument("-n", "--number", type=positive, default=64, metavar="INT", help="how many (default 64)")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE",
-        help=".npz, or what the data offer: .nc for grids, .pdb, .cif, .xyz for proteins (default in the run's folder)",
+        help=".npz, or what the data offer: .nc or .zarr for grids, .pdb, .cif, .xyz for proteins "
+        "(default in the run's folder)",
     )  # fmt: skip
     parser.add_argument(
         "--conditions", choices=("test", "train"), default="test",
@@ -47,6 +48,7 @@ def command(words: Sequence[str]) -> int:
     solver = _solver_of(found)
     from scifm import trace as traces
     from scifm import verbs
+    from scifm.sde import Stochastic
 
     recipe, step = run.restore(found.weights, device)
     data, trace = recipe.data, None
@@ -60,6 +62,8 @@ def command(words: Sequence[str]) -> int:
     settings = settings_of(run, recipe, given, found, {**decide, "device": device})
     about = {"run": run.folder.name, "seed": seed, "step": step, "weights": found.weights, "solver": str(solver)}
     about["conditions"] = found.conditions
+    if not isinstance(solver, Stochastic) and solver.steps is None:
+        about["tolerances"] = f"rtol {solver.rtol:g} atol {solver.atol:g}"
     if trace is not None:
         about["trace"] = type(trace).__name__.lower()
     with chunked(output, settings, found.number, found.overwrite) as parts:
@@ -83,9 +87,10 @@ def _given(data: Data, conditions: str, number: int, seed: int) -> Batch:
         return data.test
     import torch
 
+    from scifm.data.stored import some
     from scifm.priors import Composition
 
-    return Composition(data.train)(number, torch.Generator().manual_seed(seed))
+    return Composition(some(data.train))(number, torch.Generator().manual_seed(seed))
 
 
 def _agree(parser: Parser, found: argparse.Namespace) -> None:

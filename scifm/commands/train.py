@@ -174,6 +174,7 @@ def _finish(run: Run, recipe: Recipe, device: str, tracker: Tracker) -> Run:
     """Samples, score, figures and page; what this made before the run was cut off is kept."""
     from scifm import verbs
     from scifm.commands.report import draw_report
+    from scifm.solve import Solver
     from scifm.whole import whole
 
     seed, step, number = run.record["seed"], recipe.steps, recipe.test_samples
@@ -182,7 +183,7 @@ def _finish(run: Run, recipe: Recipe, device: str, tracker: Tracker) -> Run:
             batch = verbs.draw(recipe, number, seed=seed, device=device, progress=shown.update)
         for name in ("samples.nc", "samples.npz"):
             _set_aside(run.folder / name)
-        about = {"seed": seed, "step": step, "recipe": run.record["recipe"]}
+        about = {"seed": seed, "step": step, "recipe": run.record["recipe"], "solver": str(Solver())}
         path = verbs.write_samples(batch, recipe.data, run.folder / "samples", about)
         run = _note_final(run, path, step)
     path, scored = run.folder / "score.json", recipe.flow.prior.has_density

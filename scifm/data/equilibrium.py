@@ -8,8 +8,6 @@ under translations has a density on centred sets only, and published rows need n
 from __future__ import annotations
 
 import os
-import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,7 +185,8 @@ def _made(system: System, seed: int) -> tuple[dict[str, Tensor], list[Path]]:
         paths = []
     if not paths:
         x = make(system, seed)
-        paths = _kept(system, {files[split].name: value for split, value in x.items()})
+        flat = {files[split].name: value.flatten(1).float().numpy() for split, value in x.items()}
+        paths = fetch.keep(system.name, flat)
         if not paths:
             return x, []
     return {s: read(path, system, f) for (s, f), path in zip(files.items(), paths, strict=True)}, paths
@@ -212,27 +211,3 @@ def _copied(system: System, names: Sequence[str]) -> bool:
 def _file_made(system: System, seed: int, split: str) -> File:
     rows = system.made.chains[SPLITS.index(split)] * system.made.settings.saves
     return File(f"made-v{VERSION}-seed{seed}-{split}.npy", rows)
-
-
-def _kept(system: System, values: Mapping[str, Tensor]) -> list[Path]:
-    """Flat float32 rows in the user's cache; nothing, with a warning, where it cannot be written."""
-    folder = fetch.cache() / system.name
-    paths = [folder / name for name in values]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, value in zip(paths, values.values(), strict=True):
-            with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
-                part = Path(file.name)
-                try:
-                    np.save(file, value.flatten(1).float().numpy(), allow_pickle=False)
-                    os.replace(part, path)  # the whole of it or nothing
-                finally:
-                    part.unlink(missing_ok=True)
-    except OSError as error:
-        warnings.warn(
-            f"{system.name}: what was sampled cannot be kept in {folder} ({error.strerror}) and will be sampled anew "
-            "next time; set XDG_CACHE_HOME to a folder that can be written.",
-            stacklevel=4,
-        )
-        return []
-    return paths

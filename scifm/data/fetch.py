@@ -6,6 +6,8 @@ Looked for in this order, so that a run can be repeated anywhere, tests need no 
 2. `$SCIFM_DATA/<dataset>/<file>`,
 3. the user's cache, `$XDG_CACHE_HOME/scifm/<dataset>/<file>` or `~/.cache/scifm/...`,
 4. the network: into the cache, checked before it gets its name, so that a broken download is never found again.
+
+Sets that are made rather than downloaded go into the same cache, by `keep`.
 """
 
 from __future__ import annotations
@@ -13,12 +15,16 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["cache", "find", "search_path", "sha256_of"]
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+__all__ = ["cache", "find", "keep", "search_path", "sha256_of"]
 
 search_path: ContextVar[tuple[Path, ...]] = ContextVar("search_path", default=())
 """Folders that are searched first, each for `<dataset>/<file>`."""
@@ -71,8 +77,50 @@ def cache() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "scifm"
 
 
+def keep(dataset: str, values: Mapping[str, ndarray]) -> list[Path]:
+    """Write arrays as .npy files into the user's cache, where `find` finds them.
+
+    Args:
+        dataset: name of the set.
+        values: by name of the file.
+
+    Returns:
+        their paths; none where the cache cannot be written.
+
+    Warns:
+        UserWarning: in that case, since they will have to be made again.
+    """
+    import numpy as np
+
+    folder = cache() / dataset
+    paths = [folder / name for name in values]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, value in zip(paths, values.values(), strict=True):
+            with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
+                part = Path(file.name)
+                try:
+                    np.save(file, value, allow_pickle=False)
+                    os.replace(part, path)  # the whole of it or nothing
+                finally:
+                    part.unlink(missing_ok=True)
+    except OSError as error:
+        warnings.warn(
+            f"{dataset}: what was made cannot be kept in {folder} ({error.strerror}) and will be made anew next time; "
+            "set XDG_CACHE_HOME to a folder that can be written.",
+            stacklevel=5,
+        )
+        return []
+    return paths
+
+
 def sha256_of(path: Path) -> str:
-    """Checksum of a file, in hexadecimal."""
+    """Checksum in hexadecimal of a file, or of a folder such as a Zarr store: of its files' names and contents."""
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for part in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(f"{part.relative_to(path).as_posix()} {sha256_of(part)}\n".encode())
+        return digest.hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from scifm.batch import Batch
+from scifm.data.stored import Stored
+from scifm.schedule import Stretches
 
 if TYPE_CHECKING:
     from scifm.energies import Energy
@@ -31,11 +33,12 @@ class Data:
 
     Args:
         name: of the set.
-        train, valid, test: batches in the user's units.
+        train, valid, test: batches in the user's units; train may be `Stored`, read while it is used.
         unit: of the values, e.g. "K".
         delta: width of the lattice the values lie on, in the user's units; None for continuous data.
         files: what was read; a run keeps copies.
-        export: a batch in the user's units -> what the user brought, as an `xr.Dataset`; samples can then go to .nc.
+        export: a batch in the user's units -> what the user brought, as an `xr.Dataset`; samples can then go to .nc
+            and .zarr.
         writers: suffix, e.g. ".pdb" -> `Writer`, for the other formats that samples can go to. An .npz always works.
         summary: what was understood, printed before training.
         energy: U/T of each sample in the user's units, where the data follow exp(−U/T)/Z; samples of a flow can then be
@@ -47,7 +50,7 @@ class Data:
     """
 
     name: str
-    train: Batch
+    train: Batch | Stored
     valid: Batch
     test: Batch
     unit: str = ""
@@ -61,6 +64,8 @@ class Data:
     def __post_init__(self) -> None:
         for split in ("train", "valid", "test"):
             batch = getattr(self, split)
+            if split == "train" and isinstance(batch, Stored):
+                batch = batch.head  # the others are the business of the reader
             if not isinstance(batch, Batch):
                 raise TypeError(f"Data {self.name!r}: {split} must be a Batch, got {type(batch).__name__}.")
             self._check(split, batch)
@@ -70,11 +75,21 @@ class Data:
         if not 0 < self.delta < float("inf"):
             raise ValueError(f"Data {self.name!r}: delta must be positive, got {self.delta}; None for continuous data.")
         object.__setattr__(self, "delta", float(self.delta))  # plain, so that JSON takes it
-        for split in ("train", "valid", "test"):
-            self._check_lattice(split, getattr(self, split).x, self.delta)
+        for split, batch in (("train", self.first), ("valid", self.valid), ("test", self.test)):
+            self._check_lattice(split, batch.x, self.delta)
+
+    @property
+    def first(self) -> Batch:
+        """Training samples for their layout: all of them, or the first one where they are `Stored`."""
+        return self.train.head if isinstance(self.train, Stored) else self.train
+
+    @property
+    def stretches(self) -> Stretches | None:
+        """How training samples lie in their file, where they are `Stored`."""
+        return self.train.stretches if isinstance(self.train, Stored) else None
 
     def _check(self, split: str, batch: Batch) -> None:
-        x, first = batch.x, self.train.x
+        x, first = batch.x, self.first.x
         if len(batch) == 0 or x.numel() == 0:
             raise ValueError(f"Data {self.name!r}: the {split} split is empty; choose other blocks or more data.")
         if not x.is_floating_point():
@@ -92,18 +107,18 @@ class Data:
                 f"Data {self.name!r}: {split} is {x.dtype} {tuple(x.shape[1:])} per row, "
                 f"train is {first.dtype} {tuple(first.shape[1:])}."
             )
-        if _layout(batch) != _layout(self.train):
+        if _layout(batch) != _layout(self.first):
             raise ValueError(
-                f"Data {self.name!r}: {split} ({_layout(batch)}) and train ({_layout(self.train)}) differ in layout "
+                f"Data {self.name!r}: {split} ({_layout(batch)}) and train ({_layout(self.first)}) differ in layout "
                 "or in the names of what conditions them."
             )
 
     def _check_writers(self) -> None:
         for suffix, writer in self.writers.items():
-            if suffix != Path(f"x{suffix}").suffix.lower() or suffix in (".npz", ".nc"):
+            if suffix != Path(f"x{suffix}").suffix.lower() or suffix in (".npz", ".nc", ".zarr"):
                 raise ValueError(
                     f"Data {self.name!r}: writers are named by a suffix such as '.pdb', got {suffix!r}; .npz is there "
-                    "for all data, .nc for those with an export."
+                    "for all data, .nc and .zarr for those with an export."
                 )
             if not callable(writer):
                 raise TypeError(

@@ -24,7 +24,7 @@ from scifm.blocks import Block
 from scifm.networks.checks import check_times
 from scifm.networks.time import SinusoidalTime
 
-__all__ = ["NOTHING", "Conditions", "Sizes"]
+__all__ = ["NOTHING", "Conditions", "Sizes", "numbers"]
 
 Sizes = Mapping[str, int]
 NOTHING: Sizes = MappingProxyType({})
@@ -77,14 +77,14 @@ class Conditions(nn.Module):
         check_times("Conditions", t, len(points))
         sample = self.time(self.embed(t.to(points.x)))
         for name, linear in self.context.items():
-            sample = sample + linear(self._numbers("context", name, points.context, points))
+            sample = sample + linear(numbers("Conditions", points, "context", name, self.sizes["context"][name]))
         return sample
 
     def of_points(self, sample: Tensor, points: Batch) -> Tensor:
         """Features of samples (B, width) -> of their points, (N, width), with what the points are."""
         h = torch.vmap(points.spread, in_dims=1, out_dims=1)(sample).reshape(len(points.x), sample.shape[1])
         for name, linear in self.nodes.items():
-            h = h + linear(self._numbers("nodes", name, points.nodes, points))
+            h = h + linear(numbers("Conditions", points, "nodes", name, self.sizes["nodes"][name]))
         return h
 
     def pairs(self, points: Batch, block: Block) -> Tensor | None:
@@ -107,7 +107,7 @@ class Conditions(nn.Module):
         inside = first >= 0
         kind = {"dtype": points.x.dtype, "device": points.x.device}  # not new_ones: x may be wrapped by a transform
         one = torch.ones(points.edge_index.shape[1], 1, **kind)
-        values = [self._numbers("edges", name, points.edges, points) for name in self.sizes["edges"]]
+        values = [numbers("Conditions", points, "edges", name, size) for name, size in self.sizes["edges"].items()]
         features = torch.zeros(b * n * n, self.pair_width, **kind)
         value = torch.cat([one, *values], 1)[inside]
         first, second = first[inside], second[inside]
@@ -115,30 +115,31 @@ class Conditions(nn.Module):
         features[first * n + second % n] = value
         return features.reshape(b, n, n, self.pair_width)
 
-    def _numbers(self, kind: str, name: str, held: Mapping[str, Tensor], points: Batch) -> Tensor:
-        """One row of `size` numbers per entry: one-hot for classes."""
-        size, like = self.sizes[kind][name], points.x
-        if name not in held:
-            raise ValueError(
-                f"Conditions: made for {kind}[{name!r}], which the batch does not carry; it has "
-                f"{sorted(held) or 'none'}."
-            )
-        value = held[name]
-        if value.is_floating_point():
-            value = value.reshape(value.shape[0], -1).to(like)
-            if value.shape[1] != size:
-                raise ValueError(f"Conditions: {kind}[{name!r}] must hold {size} numbers each, got {value.shape[1]}.")
-            return value
-        if value.ndim > 1 and value.shape[1:] != (1,):
-            raise ValueError(f"Conditions: {kind}[{name!r}] must hold one class each, got shape {tuple(value.shape)}.")
-        key = ("classes", kind, name, size, like.dtype)
-        return points.keep(key, lambda: self._classes(kind, name, value.reshape(-1).long(), like))
 
-    def _classes(self, kind: str, name: str, value: Tensor, like: Tensor) -> Tensor:
-        size = self.sizes[kind][name]
-        if value.numel() and not 0 <= int(value.min()) <= int(value.max()) < size:
-            raise ValueError(
-                f"Conditions: {kind}[{name!r}] must hold classes 0 to {size - 1}, got {int(value.min())} to "
-                f"{int(value.max())}; make the network with a larger number."
-            )
-        return nn.functional.one_hot(value, size).to(like.device, like.dtype)
+def numbers(who: str, batch: Batch, kind: str, name: str, size: int) -> Tensor:
+    """What a batch carries as `kind` (nodes, context, edges) under a name: a row of `size` numbers each, one-hot for
+    classes; a ValueError that names `who` where it is not there or does not fit."""
+    held: Mapping[str, Tensor] = getattr(batch, kind)
+    if name not in held:
+        raise ValueError(
+            f"{who}: made for {kind}[{name!r}], which the batch does not carry; it has {sorted(held) or 'none'}."
+        )
+    value = held[name]
+    if value.is_floating_point():
+        value = value.reshape(value.shape[0], -1).to(batch.x)
+        if value.shape[1] != size:
+            raise ValueError(f"{who}: {kind}[{name!r}] must hold {size} numbers each, got {value.shape[1]}.")
+        return value
+    if value.ndim > 1 and value.shape[1:] != (1,):
+        raise ValueError(f"{who}: {kind}[{name!r}] must hold one class each, got shape {tuple(value.shape)}.")
+    key, like = ("classes", kind, name, size, batch.x.dtype), batch.x
+    return batch.keep(key, lambda: _classes(f"{who}: {kind}[{name!r}]", value.reshape(-1).long(), size, like))
+
+
+def _classes(what: str, value: Tensor, size: int, like: Tensor) -> Tensor:
+    if value.numel() and not 0 <= int(value.min()) <= int(value.max()) < size:
+        raise ValueError(
+            f"{what} must hold classes 0 to {size - 1}, got {int(value.min())} to "
+            f"{int(value.max())}; make the network with a larger number."
+        )
+    return nn.functional.one_hot(value, size).to(like.device, like.dtype)

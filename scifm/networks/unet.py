@@ -1,14 +1,18 @@
 """A U-Net on grids (Ronneberger et al. 2015, arXiv:1505.04597), built for fields and for CPUs.
 
     boundary   each axis has its own padding: "circular" where the axis closes on itself (global longitude, a
-               periodic box), "replicate" or "reflect" where the domain ends.  On circular axes the network commutes
-               exactly with shifts by `multiple` points, when the axis is a whole number of multiples long.
+               periodic box), "pole" where latitude runs to both poles, "replicate" or "reflect" where the domain ends.
+               On circular axes the network commutes exactly with shifts by `multiple` points, when the axis is a whole
+               number of multiples long.
     position   walled axes carry the first few cosines of their coordinate as extra input channels, since the
                statistics of a real field depend on the place; circular axes carry none, which would break the shifts.
     stem       pixel-unshuffle: every block of stem x stem points becomes channels of one, so the convolutions run on
                a quarter of the points.  No information is lost, and on a CPU a training step costs a third.
     odd sizes  grow to the next multiple by the axis' own boundary rule and are cropped again; nothing is interpolated.
-    time       FiLM (Perez et al. 2018, arXiv:1709.07871) after the second group norm of every block.
+    time       FiLM (Perez et al. 2018, arXiv:1709.07871) after the second group norm of every block, with labels and
+               season; other fields go beside x at the entrance (`GridConditions`).
+    poles      the entrance reads across them as they are, point by point.  In hidden layers the end of a grown axis
+               counts as the pole, and points that have been folded or averaged as half a cell off it.
 
 Group norm sees one sample at a time (batch norm would tie samples together); memory stays plain NCHW, which is
 faster than channels_last on CPUs at these sizes.
@@ -16,7 +20,6 @@ faster than channels_last on CPUs at these sizes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -24,14 +27,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scifm.batch import Batch
-from scifm.networks.checks import check_sizes, check_times
-from scifm.networks.time import SinusoidalTime
+from scifm.networks.checks import check_count, check_sizes, check_times
+from scifm.networks.film import film, group_norm
+from scifm.networks.grid_conditions import GridConditions
+from scifm.networks.padding import CONV, Conv, Padding, Pole, check_grid, check_padding, coarser, cosines, extend
+from scifm.networks.pixels import fold, unfold
 
 __all__ = ["UNet"]
 
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
-_MODES = ("replicate", "reflect", "circular")
 
 
 class UNet(nn.Module):
@@ -41,10 +45,11 @@ class UNet(nn.Module):
         channels: C, fields on the grid.
         widths: channels of each level, finest first; each level has half the points per axis of the one before.
         blocks: residual blocks per level.
-        padding: "replicate", "reflect" or "circular" for each grid axis; one word means two axes alike.
+        padding: "replicate", "reflect", "circular" or "pole" for each grid axis; one word means two axes alike. See
+            `Pole` for rows on the poles and for winds.
         stem: edge of the pixel blocks folded into channels at the entrance; 1 folds nothing.
         position: cosines of the coordinate given on each axis that is not circular.
-        time_width: width of the time embedding.
+        conditions: what else it is told, and the width of the time embedding; None for time alone.
 
     Shapes: t (B,), x (B, C, *grid) -> (B, C, *grid).
 
@@ -67,48 +72,45 @@ class UNet(nn.Module):
         channels: int,
         widths: Sequence[int] = (32, 64, 96),
         blocks: int = 1,
-        padding: str | Sequence[str] = ("replicate", "replicate"),
+        padding: str | Pole | Sequence[str | Pole] = ("replicate", "replicate"),
         stem: int = 1,
         position: int = 4,
-        time_width: int = 64,
+        conditions: GridConditions | None = None,
     ):
         super().__init__()
         (self.channels,) = check_sizes("UNet", "channels", (channels,))
         (self.stem,) = check_sizes("UNet", "stem", (stem,))
         (blocks,) = check_sizes("UNet", "blocks", (blocks,))
         widths = check_sizes("UNet", "widths", tuple(widths))
-        self.padding = _check_padding(padding)
-        if isinstance(position, bool) or not isinstance(position, int) or position < 0:
-            raise ValueError(f"UNet: position must be a number of cosines, 0 or more, got {position!r}.")
-        self.position = position
+        self.conditions = GridConditions() if conditions is None else conditions
+        read = channels + self.conditions.channels
+        self.padding = check_padding("UNet", padding, read)
+        self.position = check_count("UNet", "position", position)
         self.multiple = stem * 2 ** (len(widths) - 1)
-        axes = len(self.padding)
-        folded = channels * stem**axes
-        walls = sum(mode != "circular" for mode in self.padding)
-        self.embed = nn.Sequential(SinusoidalTime(time_width), nn.Linear(time_width, time_width), nn.SiLU())
-        self.enter = _Conv(folded + position * walls, widths[0], self.padding)
+        axes, time = len(self.padding), self.conditions.waves.width
+        walls = sum(rule != "circular" for rule in self.padding)
+        fine = self.padding if stem == 1 else coarser(self.padding)
+        at = [fine, *[coarser(self.padding)] * (len(widths) - 1)]  # boundary rules of each level
+        self.embed = self.conditions.embedding()
+        extended = tuple(None if isinstance(rule, Pole) else rule for rule in self.padding)
+        self.enter = Conv(read * stem**axes + position * walls, widths[0], extended)
         before = (widths[0], *widths[:-1])
-        self.down = nn.ModuleList(
-            _Level(a, b, blocks, self.padding, time_width) for a, b in zip(before, widths, strict=True)
-        )
+        self.down = nn.ModuleList(_Level(*level, blocks, time) for level in zip(before, widths, at, strict=True))
         self.up = nn.ModuleList(
-            _Level(coarse + fine, fine, blocks, self.padding, time_width)
-            for fine, coarse in zip(widths[-2::-1], widths[:0:-1], strict=True)
+            _Level(coarse + fine, fine, rules, blocks, time)
+            for fine, coarse, rules in zip(widths[-2::-1], widths[:0:-1], at[-2::-1], strict=True)
         )
-        self.norm = _norm(widths[0])
-        self.head = _Conv(widths[0], folded, self.padding)
+        self.norm = group_norm(widths[0])
+        self.head = Conv(widths[0], channels * stem**axes, fine)
         nn.init.zeros_(self.head.conv.weight)
         nn.init.zeros_(self.head.conv.bias)  # type: ignore[arg-type]
 
     def forward(self, t: Tensor, x: Tensor, batch: Batch) -> Tensor:
-        self._check(t, batch)
+        check_grid("UNet", batch.grid("UNet"), self.channels, self.padding)
+        check_times("UNet", t, len(batch))
         size = x.shape[2:]
-        for axis, mode in enumerate(self.padding):
-            x = _grow(x, axis + 2, self.multiple, mode)
-        grown = x.shape[2:]
-        h = _fold(x, self.stem)
-        h = self.enter(torch.cat([h, *self._cosines(h)], 1))
-        waves = self.embed(t.to(x))
+        waves = self.embed(self.conditions(t, batch))
+        h = self._enter(torch.cat([x, *self.conditions.beside(x, batch)], 1))
         skips: list[Tensor] = []
         for depth, level in enumerate(self.down):
             if depth:
@@ -117,41 +119,27 @@ class UNet(nn.Module):
             h = level(h, waves)
         for level in self.up:
             h = level(torch.cat([F.interpolate(h, scale_factor=2.0), skips.pop()], 1), waves)
-        h = _unfold(self.head(F.silu(self.norm(h))), self.stem, self.channels)
-        for axis, (n, m) in enumerate(zip(size, grown, strict=True)):
-            h = h if n == m else h.narrow(axis + 2, 0, n)
+        h = unfold(self.head(F.silu(self.norm(h))), self.stem, self.channels)
+        for axis, n in enumerate(size):
+            h = h if h.shape[axis + 2] == n else h.narrow(axis + 2, 0, n)
         return h.contiguous()
 
-    def _check(self, t: Tensor, batch: Batch) -> None:
-        event = batch.grid("UNet")
-        if len(event) != 1 + len(self.padding) or event[0] != self.channels or 0 in event:
-            raise ValueError(
-                f"UNet: made for {self.channels} channel(s) on {len(self.padding)} grid axes, samples of shape "
-                f"({self.channels}, {', '.join('n' for _ in self.padding)}), got {event}. "
-                "Channels come first; padding= needs one word per grid axis."
-            )
-        check_times("UNet", t, len(batch))
-
-    def _cosines(self, h: Tensor) -> list[Tensor]:
-        """(B, position, *grid) for each walled axis: cos(π k (i+½)/n), k = 1..position."""
-        out = []
-        for axis, mode in enumerate(self.padding):
-            if mode == "circular" or not self.position:
-                continue
-            n = h.shape[axis + 2]
-            place = (torch.arange(n, dtype=h.dtype, device=h.device) + 0.5) / n
-            k = torch.arange(1, self.position + 1, dtype=h.dtype, device=h.device)
-            wave = torch.cos(math.pi * k[:, None] * place)
-            shape = [1, self.position, *[1] * len(self.padding)]
-            shape[axis + 2] = n
-            out.append(wave.reshape(shape).expand(h.shape[0], -1, *h.shape[2:]))
-        return out
+    def _enter(self, x: Tensor) -> Tensor:
+        """Grown to multiples, extended across the poles by what the first convolution sees there, and folded."""
+        poles = [isinstance(rule, Pole) for rule in self.padding]
+        for axis in sorted(range(len(poles)), key=lambda axis: not poles[axis]):  # while longitude still closes
+            beyond = self.stem if poles[axis] else 0
+            after = beyond + -x.shape[axis + 2] % self.multiple
+            if after:
+                x = extend(x, axis, beyond, after, self.padding)
+        h = fold(x, self.stem)
+        return self.enter(torch.cat([h, *cosines(h, self.padding, self.position, beyond=1)], 1))
 
 
 class _Level(nn.Module):
     """`blocks` residual blocks at one resolution; the first changes the width."""
 
-    def __init__(self, before: int, after: int, blocks: int, padding: tuple[str, ...], time_width: int):
+    def __init__(self, before: int, after: int, padding: Padding, blocks: int, time_width: int):
         super().__init__()
         self.blocks = nn.ModuleList(
             _Block(before if k == 0 else after, after, padding, time_width) for k in range(blocks)
@@ -166,83 +154,13 @@ class _Level(nn.Module):
 class _Block(nn.Module):
     """h -> skip(h) + conv(silu(FiLM(norm(conv(silu(norm(h)))))))."""
 
-    def __init__(self, before: int, after: int, padding: tuple[str, ...], time_width: int):
+    def __init__(self, before: int, after: int, padding: Padding, time_width: int):
         super().__init__()
-        self.norm1, self.norm2 = _norm(before), _norm(after)
-        self.conv1, self.conv2 = _Conv(before, after, padding), _Conv(after, after, padding)
+        self.norm1, self.norm2 = group_norm(before), group_norm(after)
+        self.conv1, self.conv2 = Conv(before, after, padding), Conv(after, after, padding)
         self.film = nn.Linear(time_width, 2 * after)
-        self.skip = nn.Identity() if before == after else _CONV[len(padding)](before, after, 1)
+        self.skip = nn.Identity() if before == after else CONV[len(padding)](before, after, 1)
 
     def forward(self, h: Tensor, waves: Tensor) -> Tensor:
-        scale, shift = self.film(waves).unflatten(1, (-1, *[1] * (h.ndim - 2))).chunk(2, 1)
-        new = self.norm2(self.conv1(F.silu(self.norm1(h))))
-        return self.skip(h) + self.conv2(F.silu(new * (1 + scale) + shift))
-
-
-class _Conv(nn.Module):
-    """Convolution of edge 3 that keeps the size, with its own boundary rule on each axis."""
-
-    def __init__(self, before: int, after: int, padding: tuple[str, ...]):
-        super().__init__()
-        self.padding = padding
-        self.conv = _CONV[len(padding)](before, after, 3)
-
-    def forward(self, h: Tensor) -> Tensor:
-        # the mirror image of a single point is that point, which F.pad refuses to see
-        modes = [
-            "replicate" if m == "reflect" and n == 1 else m for m, n in zip(self.padding, h.shape[2:], strict=True)
-        ]
-        for mode in dict.fromkeys(modes):  # axes that agree are padded in one go
-            edges = [int(m == mode) for m in reversed(modes) for _ in range(2)]
-            h = F.pad(h, edges, mode=mode)
-        return self.conv(h)
-
-
-def _norm(width: int) -> nn.GroupNorm:
-    """Up to 8 groups of at least 4 channels, so that a group still varies on a 1 x 1 grid."""
-    return nn.GroupNorm(math.gcd(width, max(1, min(8, width // 4))), width)
-
-
-def _grow(x: Tensor, axis: int, multiple: int, mode: str) -> Tensor:
-    """Lengthen one axis at its end to the next multiple, by the axis' boundary rule."""
-    n = x.shape[axis]
-    if n % multiple == 0:
-        return x
-    i = torch.arange(n + -n % multiple, device=x.device)
-    if mode == "circular":
-        i = i % n
-    elif mode == "replicate" or n == 1:
-        i = i.clamp(max=n - 1)
-    else:  # reflect: 0 1 2 3 2 1 0 1 ...
-        i = (n - 1) - (i % (2 * n - 2) - (n - 1)).abs()
-    return x.index_select(axis, i)
-
-
-def _fold(x: Tensor, s: int) -> Tensor:
-    """Pixel-unshuffle in any dimension: (B, C, *grid) -> (B, C·s^axes, *grid/s)."""
-    if s == 1:
-        return x
-    axes = x.ndim - 2
-    x = x.reshape(*x.shape[:2], *[m for n in x.shape[2:] for m in (n // s, s)])
-    x = x.permute(0, 1, *range(3, 2 * axes + 2, 2), *range(2, 2 * axes + 2, 2))
-    return x.flatten(1, axes + 1)
-
-
-def _unfold(h: Tensor, s: int, channels: int) -> Tensor:
-    """The inverse of `_fold`."""
-    if s == 1:
-        return h
-    grid = h.shape[2:]
-    axes = len(grid)
-    h = h.reshape(h.shape[0], channels, *[s] * axes, *grid)
-    h = h.permute(0, 1, *[k for a in range(axes) for k in (2 + axes + a, 2 + a)])
-    return h.reshape(h.shape[0], channels, *[n * s for n in grid])
-
-
-def _check_padding(padding: str | Sequence[str]) -> tuple[str, ...]:
-    modes = (padding, padding) if isinstance(padding, str) else tuple(padding)
-    if len(modes) not in _CONV or any(mode not in _MODES for mode in modes):
-        raise ValueError(
-            f"UNet: padding must be one of {', '.join(_MODES)} for each of 1 to 3 grid axes, got {padding!r}."
-        )
-    return modes
+        new = film(self.norm2(self.conv1(F.silu(self.norm1(h)))), self.film(waves))
+        return self.skip(h) + self.conv2(F.silu(new))

@@ -1,6 +1,7 @@
 """Base distributions p0 with exact densities, one idea per file."""
 
 from scifm.priors import spectra, variances
+from scifm.priors.ar1 import AR1
 from scifm.priors.base import Prior
 from scifm.priors.chain import HarmonicChain, SpectralChain
 from scifm.priors.cloud import Ball, Shell
@@ -21,8 +22,11 @@ from scifm.priors.mixture import Mixture
 from scifm.priors.points import SpectralPoints
 from scifm.priors.sizes import Sizes
 from scifm.priors.spectral import SpectralGaussian
+from scifm.priors.sphere import SphericalGaussian
+from scifm.priors.zonal import ZonalGaussian
 
 __all__ = [
+    "AR1",
     "Ball",
     "Composition",
     "Conditional",
@@ -46,6 +50,8 @@ __all__ = [
     "SpectralGaussian",
     "SpectralGraph",
     "SpectralPoints",
+    "SphericalGaussian",
+    "ZonalGaussian",
     "spectra",
     "variances",
 ]

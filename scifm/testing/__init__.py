@@ -11,6 +11,7 @@ from scifm.testing.coupling import check_coupling
 from scifm.testing.equivariant import check_equivariant
 from scifm.testing.path import check_path
 from scifm.testing.prior import check_prior
+from scifm.testing.shifts import check_shift_equivariant
 from scifm.testing.solver import check_solver
 from scifm.testing.trace import check_trace
 from scifm.testing.velocity import check_velocity
@@ -21,6 +22,7 @@ __all__ = [
     "check_equivariant",
     "check_path",
     "check_prior",
+    "check_shift_equivariant",
     "check_solver",
     "check_trace",
     "check_velocity",

@@ -1,0 +1,82 @@
+"""A forecast of air temperature: the law of tomorrow's map given today's, from a prior that expects persistence.
+
+NCEP reanalysis over North America.  Maps are anomalies from climatology; what is expected is today's anomaly times what
+of it is left after the lead time, point by point, fitted on the training blocks.  The prior is that, plus a Gaussian
+field with the variance per mode of what persistence gets wrong: a probabilistic forecast already, with an exact
+density.  The network sees what was expected and the season, and learns how weather moves.  Members of the ensemble are
+draws with the same conditions.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from scifm import Batch, Flow, Objective, Recipe, networks, priors, times
+from scifm.data import Data, load_dataset
+from scifm.data.lagged import lagged
+from scifm.data.transforms import Climatology
+from scifm.priors import spectra
+
+
+def recipe(
+    *,
+    lead: float = 1.0,
+    prior: Literal["persistence", "climatology"] = "persistence",
+    width: int = 32,
+    steps: int = 3000,
+    batch_size: int = 16,
+    test_samples: int = 64,
+):
+    """A flow of air temperature given that of some days before.
+
+    lead: days, a multiple of a quarter
+    prior: centred on what is left of today's anomaly, or on climatology
+    width: channels of the network's finest level
+    steps: of the optimiser
+    batch_size: maps per step
+    test_samples: maps of the test split that are scored
+    """
+    source = load_dataset("ncep_air").ncep_air()
+    anomaly = Climatology(harmonics=3, per="global").fit(source.train)
+    pairs = [lagged(split, lead, units=anomaly) for split in (source.train, source.valid, source.test)]
+    left = damping(anomaly(pairs[0]).x, pairs[0].context["previous"])
+    train, valid, test = (expecting(split, left) for split in pairs)
+    summary = f"{source.summary}; {len(train)}, {len(valid)} and {len(test)} of them {lead:g} days after another"
+    data = Data(
+        "forecast", train, valid, test,
+        unit=source.unit, delta=source.delta, files=source.files, export=source.export, summary=summary,
+    )  # fmt: skip
+    base = priors.SpectralGaussian(train.event, periodic=(False, False), spectrum=spectra.PerMode())
+    if prior == "persistence":
+        base = priors.Conditional(base, mean="expected")
+    conditions = networks.GridConditions(fields={"expected": 1}, calendar=True)
+    return Recipe(
+        Flow(
+            networks.UNet(1, (width, 2 * width, 3 * width), stem=2, conditions=conditions),
+            base.fit(anomaly(train)),
+            objective=Objective(times=times.stratified),
+            transform=anomaly,
+        ),
+        data,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=2e-3,
+        valid_every=500,
+        checkpoint_every=500,
+        valid_samples=16,
+        test_samples=test_samples,
+    )
+
+
+def damping(now: Tensor, before: Tensor) -> Tensor:
+    """Share of an anomaly that is left, point by point: the regression of now on before, (1, C, *grid)."""
+    share = (now.double() * before.double()).sum(0) / before.double().square().sum(0)
+    return share.clamp(0, 1).to(now)[None]
+
+
+def expecting(pairs: Batch, left: Tensor) -> Batch:
+    """Pairs with the expected anomaly in place of the previous one."""
+    context = {name: value for name, value in pairs.context.items() if name != "previous"}
+    return Batch(pairs.x, context={**context, "expected": left * pairs.context["previous"]})

@@ -1,0 +1,88 @@
+"""Your own file: a flow of the fields that it holds, with labelled samples and a density.
+
+    scifm train grid --file my.nc --variable t2m
+    scifm train grid --file my.zarr --variable z,t --samples member,time
+
+What was understood is printed before the training: dims and their direction, periodicity, calendar, what is missing.
+The series is cut into blocks of time with gaps.  Where there are years enough the annual and the daily cycle are taken
+out, else the mean map, channel by channel.  The prior is a Gaussian field with the variance of the training data per
+mode, Fourier along a longitude that closes the circle and cosines elsewhere; over a mask, white noise inside it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from scifm import Flow, Objective, Recipe, couplings, networks, priors, times
+from scifm.couplings import independent
+from scifm.data import grids
+from scifm.data.stored import some
+from scifm.priors import spectra
+
+
+def recipe(
+    *,
+    file: Path = Path("my.nc"),
+    variable: tuple[str, ...] = (),
+    samples: tuple[str, ...] = (),
+    dims: tuple[str, ...] = (),
+    missing: Literal["refuse", "drop"] = "refuse",
+    stream: bool = False,
+    coupling: Literal["independent", "ot"] = "independent",
+    harmonics: int = 3,
+    width: int = 32,
+    steps: int = 3000,
+    batch_size: int = 16,
+    test_samples: int = 64,
+):
+    """A flow of the fields of a file.
+
+    file: netCDF, Zarr or GRIB
+    variable: one name or several, z,t; the only one on a grid if none is given
+    samples: dims whose entries are samples; those of time and realization if none is given
+    dims: roles where attributes mislead, lat=TLAT,lon=TLONG
+    missing: samples with gaps of their own are refused, or dropped
+    stream: leave the training samples in the file, which may be larger than memory, and read them chunk by chunk
+    coupling: how draws of the prior are paired with data: at random, or by optimal transport in the metric of the prior
+    harmonics: annual, in the climatology
+    width: channels of the network's finest level
+    steps: of the optimiser
+    batch_size: maps per step
+    test_samples: maps of the test split that are scored
+    """
+    roles = dict(d.split("=") for d in dims)
+    if stream:
+        data, spec = grids.stream(file, variable, ",".join(samples), dims=roles)
+    else:
+        data, spec = grids.read(file, variable, samples, dims=roles, missing=missing)
+    known = some(data.train)
+    anomaly = grids.anomalies(known, spec, harmonics)
+    base = _prior(spec, anomaly(known))
+    padding, stem = ["circular" if c else "replicate" for c in spec.periodic], 2 if min(spec.event[1:]) > 30 else 1
+    velocity = networks.UNet(spec.event[0], (width, 2 * width, 3 * width), padding=padding, stem=stem)
+    return Recipe(
+        # the network does not look at the time: it serves the climatology only
+        Flow(
+            velocity.to(known.x.dtype),
+            base,
+            coupling=couplings.OptimalTransport(ignore=("time",), prior=base) if coupling == "ot" else independent,
+            objective=Objective(times=times.stratified),
+            transform=anomaly,
+        ),
+        data,
+        steps=steps,
+        batch_size=min(batch_size, len(data.train)),
+        learning_rate=2e-3,
+        valid_samples=16,
+        test_samples=test_samples,
+    )
+
+
+def _prior(spec: grids.GridSpec, anomalies) -> priors.Prior:
+    if spec.mask is not None:
+        return priors.Masked(torch.from_numpy(spec.mask)).fit(anomalies)
+    spectrum = spectra.PerMode() if len(anomalies) >= 8 else spectra.Isotropic()
+    return priors.SpectralGaussian(spec.event, spec.periodic, spectrum).fit(anomalies)

@@ -1,0 +1,40 @@
+"""Grids in, grids out: xarray at the door, `Batch` in the house.
+
+    batch, spec          from_xarray(file, Dataset or DataArray)
+    Dataset              to_xarray(batch, spec)
+    data, spec           read(file): in blocks of time with gaps; stream(file): and left in the file
+
+`from_xarray` turns variables on a grid into a dense batch (B, C, *grid) and a `GridSpec`, which remembers what a tensor
+forgets; `to_xarray` puts data and samples back into that form.  Files that cannot go in are refused with their reason.
+
+    series      data for training: splits, anomalies
+    dims        which dim is time, latitude, longitude, level: attributes, names, or your word
+    calendar    times as days in the file's own calendar
+    masks       what is always missing, and what is missing now and then
+    cells       areas, and whether longitude closes the circle
+    codec       the spec as JSON, bit for bit
+"""
+
+from __future__ import annotations
+
+from scifm.data.grids.dims import SAMPLE_DIMS
+from scifm.data.grids.files import open_file
+from scifm.data.grids.read import from_xarray, gridded
+from scifm.data.grids.series import anomalies, read
+from scifm.data.grids.spec import Coordinate, GridSpec, Variable
+from scifm.data.grids.stream import stream
+from scifm.data.grids.write import to_xarray
+
+__all__ = [
+    "SAMPLE_DIMS",
+    "Coordinate",
+    "GridSpec",
+    "Variable",
+    "anomalies",
+    "from_xarray",
+    "gridded",
+    "open_file",
+    "read",
+    "stream",
+    "to_xarray",
+]

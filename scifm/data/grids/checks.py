@@ -1,0 +1,54 @@
+"""What is no field on a grid, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from scifm.data.grids import cells
+from scifm.data.grids.dims import Axes
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["check_axes", "check_variable"]
+
+
+def check_variable(array: xr.DataArray, axes: Axes) -> None:
+    """Refuse what holds no numbers, is empty, or does not share samples and grid."""
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"from_xarray: {array.name!r} holds {array.dtype}, expected numbers.")
+    if empty := [str(d) for d, n in array.sizes.items() if n == 0]:
+        raise ValueError(f"from_xarray: {array.name!r} is empty along {', '.join(empty)}, {dict(array.sizes)}.")
+    if lacking := [d for d in (*axes.samples, *axes.grid) if d not in array.dims]:
+        raise ValueError(
+            f"from_xarray: {array.name!r} {array.dims} does not share {', '.join(lacking)} with the other variables; "
+            "channels need the same samples and the same grid. Leave it out, or interpolate it before."
+        )
+
+
+def check_axes(dataset: xr.Dataset, names: Sequence[str], axes: Axes) -> None:
+    """Refuse coordinates that are no latitudes and longitudes in degrees, and several units in one variable."""
+    for role, check in (("lat", cells.check_latitude), ("lon", cells.check_longitude)):
+        name = axes.roles.get(role, "")
+        if name in dataset.coords:
+            coordinate = dataset[name]
+            if coordinate.dtype.kind not in "iuf":
+                raise ValueError(f"from_xarray: the coordinate {name!r} holds {coordinate.dtype}, expected degrees.")
+            unit = str(coordinate.attrs.get("units", "degrees")).lower()
+            if unit.startswith("rad"):
+                raise ValueError(f"from_xarray: {name!r} is in radians, expected degrees; convert it and its units.")
+            if not unit.startswith("deg") and str(coordinate.attrs.get("standard_name", "")).endswith("itude"):
+                raise ValueError(
+                    f"from_xarray: {name!r} is a {coordinate.attrs['standard_name']} in {unit!r}, expected degrees."
+                )
+            if unit.startswith("deg") and name not in ("x", "y"):
+                check(name, coordinate.values)
+        elif name in axes.grid and name.lower() in ("lat", "latitude", "lon", "longitude"):
+            raise ValueError(
+                f"from_xarray: the dim {name!r} has no coordinate, so neither areas nor periodicity are known; give "
+                f"it one, ds.assign_coords({name}=...), or call the dims y and x."
+            )
+    unit = {n: str(dataset[n].attrs.get("units", "")) for n in names}
+    if odd := [n for n, u in unit.items() if "," in u or ";" in u]:
+        raise ValueError(f"from_xarray: {odd[0]!r} has several units, {unit[odd[0]]!r}; split it into variables.")

@@ -1,0 +1,119 @@
+"""A file as data for training: split in blocks of time, and what varies around its mean.
+
+    read         variables -> Data with train, valid and test, in the file's units
+    anomalies    a fitted transform: annual and daily cycle taken out where there are years enough, else the mean map
+
+The spread of a channel is one number for all its points: dividing each point by its own roughens a field, and costs
+likelihood under priors that know its spectrum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from scifm.batch import Batch
+from scifm.data.channels import PerChannel
+from scifm.data.grids.read import from_xarray
+from scifm.data.grids.spec import GridSpec
+from scifm.data.grids.write import to_xarray
+from scifm.data.source import Data
+from scifm.data.splits import SPLITS, block_split
+from scifm.data.transforms import Affine, Climatology, Transform
+
+__all__ = ["anomalies", "continuous", "read"]
+
+
+def read(
+    file: Path,
+    variable: str | Sequence[str] | None = None,
+    samples: str | Sequence[str] | None = None,
+    *,
+    dims: Mapping[str, str] | None = None,
+    missing: Literal["refuse", "drop"] = "refuse",
+) -> tuple[Data, GridSpec]:
+    """Variables of a file as training, validation and test data in blocks of time with gaps.
+
+    Where channels lie on lattices of different widths, or some on none, the noise that makes their values continuous is
+    added here, once and from a fixed seed: a score has one width only.
+
+    Args:
+        file, variable, dims, missing: as for `from_xarray`.
+        samples: its sample_dim.
+
+    Raises:
+        FileNotFoundError, ValueError: see `from_xarray` and `scifm.data.splits.block_split`.
+    """
+    batch, spec = from_xarray(file, variable or None, samples or None, dims=dims, missing=missing)
+    rows = block_split(batch.context["time"] if "time" in batch.context else len(batch))
+    noisy = spec.delta is None and any(spec.deltas)
+    if spec.delta is None:
+        batch = batch.replace(continuous(batch.x, spec).float())
+    parts = {name: batch.select(rows[name]) for name in SPLITS}
+    kept = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
+    told = "; noise of a step per channel was added, once" if noisy else ""
+    return Data(
+        file.stem,
+        parts["train"],
+        parts["valid"],
+        parts["test"],
+        unit=spec.unit,
+        delta=spec.delta,
+        files=(file,),
+        export=partial(to_xarray, spec=spec),
+        summary=f"{file.name}: {spec.describe()}. Samples in blocks with gaps: {kept}{told}",
+    ), spec
+
+
+def continuous(x: Tensor, spec: GridSpec, seed: int = 0) -> Tensor:
+    """Values with noise of a step of their channel's lattice, inside the mask."""
+    width = torch.tensor([d or 0.0 for d in spec.deltas], dtype=x.dtype).reshape(-1, *[1] * len(spec.grid))
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype) - 0.5
+    return x + width * noise * (1 if spec.mask is None else torch.from_numpy(spec.mask))
+
+
+def anomalies(train: Batch, spec: GridSpec, harmonics: int = 3) -> PerChannel:
+    """What brings training data to mean zero and a spread of one, channel by channel, inside the mask.
+
+    The cycle (`Climatology`, in the calendar of the file) wants times that span 1.9 years of training data, nine months
+    of the year, and four samples for each number of a point.
+
+    Args:
+        train: in the file's units.
+        harmonics: of the annual cycle.
+    """
+    mask = None if spec.mask is None else torch.from_numpy(spec.mask)
+    hours = _hours(train, spec, harmonics)
+    if hours is not None:
+        each: list[Transform] = [Climatology(harmonics, hours, "global", year=spec.year) for _ in spec.channels]
+        return PerChannel(each, mask).fit(train)
+    masks = [None] * len(spec.channels) if mask is None else list(mask)
+    return PerChannel([_mean_map(x, m) for x, m in zip(train.x.unbind(1), masks, strict=True)], mask)
+
+
+def _hours(train: Batch, spec: GridSpec, harmonics: int) -> list[float] | None:
+    """Hours of day that occur, where there is enough for a climatology; else None."""
+    if "time" not in train.context:
+        return None
+    time = train.context["time"]
+    hours = sorted({round(h, 2) % 24 for h in ((time % 1) * 24).tolist()})
+    months = len((time % spec.year / spec.year * 12).floor().unique())
+    enough = len(train) >= 4 * (1 + 2 * harmonics + 3 * (len(hours) - 1))
+    long = float(time.max() - time.min()) >= 1.9 * spec.year
+    return hours if enough and long and months >= 9 else None
+
+
+def _mean_map(x: Tensor, mask: Tensor | None) -> Affine:
+    """Values of a channel (B, *grid) minus their mean map, over the root mean square of the rest."""
+    x = x.flatten(1).double()
+    x = x if mask is None else x[:, mask.flatten()]
+    mean = x.mean(0) if len(x) > 3 else x.mean().expand(x.shape[1])  # of few maps the mean is nearly each of them
+    spread = (x - mean).square().mean().sqrt()
+    if not spread > 1e-10 * x.abs().max():
+        raise ValueError("anomalies: the training data of a channel do not vary; leave that variable or level out.")
+    return Affine(shift=-mean.clone(), scale=1 / spread)

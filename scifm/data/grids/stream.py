@@ -1,0 +1,135 @@
+"""A file larger than memory as data for training: samples are read while they are used, chunk by chunk.
+
+What training needs in memory is a few chunks of the file (`scifm.data.stored`).  Validation and test samples are read
+once, at most so many, evenly spaced.  All chunks of the training blocks are looked at before the training, so that
+missing values, which would stop it in the middle, are known first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from scifm.batch import Batch
+from scifm.data.grids.dims import Axes, find_axes
+from scifm.data.grids.files import open_file
+from scifm.data.grids.read import chosen, from_xarray
+from scifm.data.grids.remember import remember, times_of
+from scifm.data.grids.series import continuous
+from scifm.data.grids.spec import GridSpec
+from scifm.data.grids.write import to_xarray
+from scifm.data.source import Data
+from scifm.data.splits import block_split
+from scifm.data.stored import MEMORY, Stored
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["stream"]
+
+CHUNK = 2**24  # bytes that are read at a time from a file that is not cut into chunks
+
+
+def stream(
+    file: Path,
+    variable: str | Sequence[str] | None = None,
+    samples: str | None = None,
+    *,
+    dims: Mapping[str, str] | None = None,
+    held: int = 512,
+    memory: int = MEMORY,
+    check: bool = True,
+) -> tuple[Data, GridSpec]:
+    """Variables of a file as `read` gives them, but training samples stay in the file.
+
+    Args:
+        file, variable, dims: as for `from_xarray`; Zarr, or netCDF that is cut into chunks along the samples.
+        samples: the one dim whose entries are samples.
+        held: validation samples, and test samples, that are held in memory.
+        memory: bytes of the file that are kept at hand, at least three chunks.
+        check: look at all training samples first.
+
+    Raises:
+        FileNotFoundError, ValueError: see `from_xarray`; for several dims of samples; for a mask that changes.
+    """
+    dataset, names = chosen(open_file(file, lazy=True), variable or None)
+    axes = find_axes(dataset, names, samples or None, dims)
+    if len(axes.samples) != 1:
+        raise ValueError(
+            f"stream: the samples lie along {len(axes.samples)} dims, {', '.join(axes.samples)}; name the one that is "
+            "to be streamed, the others become channels."
+        )
+    (dim,) = axes.samples
+    start, spec = _piece(dataset, names, dim, dims, 0, min(2, dataset.sizes[dim]), None)
+    mask = np.ones(spec.event, dtype=bool) if spec.mask is None else spec.mask
+    full = remember(dataset, names, axes, mask, times_of(dataset, axes), None)
+    reader = partial(_read, dataset, names, dim, dims, spec, start.x.dtype)
+    count = dataset.sizes[dim]
+    rows = block_split(count if full.days is None else torch.from_numpy(full.days))
+    chunk = _chunk(dataset, names, axes, start)
+    train = Stored(reader, count, chunk, rows["train"], memory)
+    if check:
+        train.check()
+    valid, test = (Stored(reader, count, chunk, rows[name], memory).some(held) for name in ("valid", "test"))
+    kept = f"{len(train)} training, {len(valid)} validation and {len(test)} test samples in blocks with gaps"
+    return Data(
+        file.stem,
+        train,
+        valid,
+        test,
+        unit=full.unit,
+        delta=full.delta,
+        files=(file,),
+        export=partial(to_xarray, spec=full),
+        summary=f"{file.name}: {full.describe()}. {kept}; training samples are read in chunks of {chunk}",
+    ), full
+
+
+def _piece(
+    dataset: xr.Dataset, names: list[str], dim: str, dims: Any, first: int, last: int, dtype: torch.dtype | None
+) -> tuple[Batch, GridSpec]:
+    return from_xarray(dataset.isel({dim: slice(first, last)}), names, dim, dtype, dims=dims)
+
+
+def _read(
+    dataset: xr.Dataset,
+    names: list[str],
+    dim: str,
+    dims: Any,
+    like: GridSpec,
+    dtype: torch.dtype,
+    first: int,
+    last: int,
+) -> Batch:
+    try:
+        batch, spec = _piece(dataset, names, dim, dims, first, last, dtype)
+    except ValueError as error:
+        raise ValueError(f"samples {first} to {last - 1}: {error}") from error
+    if not np.array_equal(_mask(spec), _mask(like)):
+        now, then = (int((~_mask(s)).sum()) for s in (spec, like))
+        raise ValueError(
+            f"samples {first} to {last - 1}: {now} values are missing in all of them, and {then} in the first samples of "
+            "the file; fill what is missing now and then, or read the file into memory with missing='drop'."
+        )
+    return batch if spec.delta is not None else batch.replace(continuous(batch.x, spec, first).to(torch.float32))
+
+
+def _mask(spec: GridSpec) -> np.ndarray:
+    return np.ones(spec.event, dtype=bool) if spec.mask is None else spec.mask
+
+
+def _chunk(dataset: xr.Dataset, names: list[str], axes: Axes, start: Batch) -> int:
+    """Samples in a piece of the file; of a file in one piece, or in small ones, so many as are worth a reading."""
+    (dim,) = axes.samples
+    sizes = [int(dataset[n].encoding.get("preferred_chunks", {}).get(dim, 0)) for n in names]
+    found = max(sizes)
+    each = start.x[0].numel() * start.x.element_size()
+    count = dataset.sizes[dim]
+    if found and found < count:
+        return found * max(1, CHUNK // (4 * found * each))
+    return max(1, min(count, CHUNK // each))

@@ -1,0 +1,163 @@
+"""The recipe for any file: what it understands, splits, takes out and puts back; and a run without its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from test_grids import air
+
+from scifm import Solver, priors
+from scifm.cli import main
+from scifm.data import grids
+from scifm.data.transforms import Affine, Climatology
+from scifm.recipe import load_recipe
+from scifm.trace import Hutchinson
+
+RECIPE = load_recipe("grid")
+SMALL = "--steps 2 --width 4 --batch-size 2 --test-samples 2 --track none --out r".split()
+
+
+def build(file, variable=(), **flags):
+    variable = tuple(variable.split()) if variable else ()
+    return RECIPE.build({"file": Path(file), "variable": variable, "width": 4, "batch_size": 2, **flags})
+
+
+FILES = [
+    ("ncep_z500_djf_atlantic", "sst_ndjfm_anom.nc", "", {}, priors.Masked, 450),
+    ("cru_absolute_climatology", "absolute.nc", "tem", {}, priors.SpectralGaussian, 36 * 72),
+    ("era5_ensemble_members_3deg", "era5_members_zt_3deg.nc", "z t", {}, priors.SpectralGaussian, 4 * 61 * 120),
+    ("csm_trefht_t42_global", "b003_TS_200-299.nc", "TS", {}, priors.SpectralGaussian, 64 * 128),
+]
+
+
+@pytest.mark.parametrize(("folder", "file", "variable", "flags", "prior", "dims"), FILES, ids=[f[1] for f in FILES])
+def test_it_works_unchanged_on_real_files(scifm_data, folder, file, variable, flags, prior, dims):
+    recipe = build(scifm_data(folder) / file, variable, **flags)
+    flow, data = recipe.flow, recipe.data
+    assert file in data.summary and isinstance(flow.prior, prior)
+    assert flow.prior.dims(data.test).tolist() == [dims] * len(data.test)
+    assert flow.loss(data.train.select([0, 1]), torch.Generator().manual_seed(0)).isfinite().all()
+    one = data.test.select([0])
+    drawn = flow.sample(one, torch.Generator().manual_seed(0), Solver("euler", steps=2))
+    generator = torch.Generator().manual_seed(0)
+    assert flow.log_prob(one, Hutchinson(1), Solver("heun", steps=2), generator).isfinite().all()
+    out = data.export(drawn)
+    source = grids.open_file(scifm_data(folder) / file)
+    for name, field in out.data_vars.items():
+        theirs = source[name]
+        assert field.dtype == theirs.dtype and field.attrs.get("units") == theirs.attrs.get("units")
+        levels = [d for d in theirs.dims if d not in ("number", "time")]
+        assert list(field.dims) == ["realization", *levels]
+        spread = float(np.nanstd(field.values) / np.nanstd(theirs.values))
+        assert 0.5 < spread < 2, "drawn fields have the size of the data"
+
+
+def test_a_run_samples_without_its_file(scifm_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mine.nc"
+    file.write_bytes((scifm_data("ncep_z500_djf_atlantic") / "sst_ndjfm_anom.nc").read_bytes())
+    words = [
+        "--steps",
+        "2",
+        "--width",
+        "4",
+        "--batch-size",
+        "2",
+        "--test-samples",
+        "2",
+        "--track",
+        "none",
+        "--out",
+        "r",
+    ]
+    assert main(["train", "grid", "--file", "mine.nc", *words]) == 0
+    assert "longitude: 30, periodic: no, 117.5 .. 262.5; time: 1 year, standard calendar, 50" in capsys.readouterr().out
+    file.unlink()
+    method = ["--method", "heun", "--steps", "2", "--probes", "1"]
+    assert main(["sample", "r", "-n", "2", "--log-prob", *method, "-o", "s.nc"]) == 0
+    with xr.open_dataset("s.nc") as found:
+        assert found.sst.dims == ("realization", "latitude", "longitude")
+        assert int(np.isnan(found.sst.values).sum()) == 2 * 90
+        assert found.log_prob.attrs["degrees_of_freedom"] == 450
+        assert "NFE 4 per sample" in found.attrs["history"] and "heun 2 steps" in found.attrs["history"]
+        assert found.sst.attrs["coordinates" if "coordinates" in found.sst.attrs else "long_name"] is not None
+
+
+def test_zarr_trains_and_its_store_travels(tmp_path, monkeypatch):
+    pytest.importorskip("zarr")
+    monkeypatch.chdir(tmp_path)
+    air(n=40).to_zarr("mine.zarr", zarr_format=3, consolidated=False)
+    words = [
+        "--steps",
+        "1",
+        "--width",
+        "4",
+        "--batch-size",
+        "2",
+        "--test-samples",
+        "2",
+        "--track",
+        "none",
+        "--out",
+        "r",
+    ]
+    assert main(["train", "grid", "--file", "mine.zarr", *words]) == 0
+    import shutil
+
+    shutil.rmtree("mine.zarr")
+    assert main(["sample", "r", "-n", "1", "--method", "euler", "--steps", "2", "-o", "s.zarr"]) == 0
+    assert grids.open_file("s.zarr").air.sizes == {"realization": 1, "lat": 3, "lon": 5}
+
+
+# -- its choices -----------------------------------------------------------------------------------------------
+
+
+def years(tmp_path, n=1095, **extra):
+    """Three years of days with an annual cycle, in a calendar of 365 days."""
+    pytest.importorskip("cftime")
+    time = xr.date_range("2001-01-01T12", periods=n, calendar="noleap", use_cftime=True)
+    cycle = 10 * np.cos(2 * np.pi * np.arange(n) / 365)[:, None, None]
+    noise = np.random.default_rng(0).normal(size=(n, 4, 6))
+    coords = {"time": ("time", time), "lat": [10.0, 20, 30, 40], "lon": 60.0 * np.arange(6)}
+    ds = xr.Dataset({"t": (("time", "lat", "lon"), (cycle + noise).astype("f4"), {"units": "K"})}, coords)
+    ds = ds.assign({k: (("time", "lat", "lon"), v, {}) for k, v in extra.items()})
+    ds.to_netcdf(tmp_path / "y.nc")
+    return tmp_path / "y.nc"
+
+
+def test_the_annual_cycle_is_taken_out_in_the_calendar_of_the_file(tmp_path):
+    recipe = build(years(tmp_path))
+    (cycle,) = recipe.flow.transform.transforms
+    assert isinstance(cycle, Climatology) and cycle.year == 365 and cycle.hours == (12.0,)
+    assert float(cycle.std) == pytest.approx(1, rel=0.05)
+    assert recipe.flow.prior.basis.periodic == (False, True) and recipe.flow.velocity.padding == (
+        "replicate",
+        "circular",
+    )
+    short = build(years(tmp_path, n=365)).flow.transform.transforms[0]
+    assert isinstance(short, Affine)
+
+
+def test_channels_on_other_lattices_get_their_noise_once(tmp_path):
+    whole = np.random.default_rng(1).integers(0, 9, (1095, 4, 6)).astype("i4")
+    recipe = build(years(tmp_path, counts=whole), "t counts")
+    assert recipe.data.delta is None and "noise of a step per channel" in recipe.data.summary
+    x = recipe.data.train.x[:, 1]
+    assert 0 < float((x - x.round()).abs().max()) <= 0.5
+    again = build(tmp_path / "y.nc", "t counts")
+    assert torch.equal(again.data.train.x, recipe.data.train.x)
+    assert recipe.data.export(recipe.data.test).counts.dtype == "i4"
+    alone = build(tmp_path / "y.nc", "counts")
+    assert alone.data.delta == 1 and torch.equal(alone.data.train.x, alone.data.train.x.round())
+
+
+def test_what_cannot_be_learnt_from_is_refused_before_the_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    air(n=1).to_netcdf("one.nc")
+    assert main(["train", "grid", "--file", "one.nc", "--track", "none"]) == 2
+    assert "1 different time(s) cannot be cut" in capsys.readouterr().err
+    assert not Path("runs").exists() or not any(Path("runs").iterdir())
