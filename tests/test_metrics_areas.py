@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from scifm.data.grids import cells
 from scifm.metrics import area_mean, area_weights, cell_areas, latitude_weights
 
 DOUBLE = torch.float64
@@ -65,6 +66,17 @@ def test_a_regional_grid_ends_half_a_step_beyond_its_points():
     across = cell_areas(torch.tensor([0.0, 1.0]), torch.tensor([178.0, 179.0, -180.0, -179.0]))  # over the date line
     assert float((across.std(1) / across.mean(1)).max()) < 1e-12
     assert float(cell_areas(torch.tensor([5.0]), torch.tensor([5.0])).sum()) == pytest.approx(2 * math.pi)
+
+
+def test_the_door_says_the_same():
+    """What `GridSpec.area` holds of a file without areas of its own."""
+    for latitude, longitude in (
+        (GLOBES["poles"], torch.arange(0.0, 360, 3)),
+        (GLOBES["gaussian"].flip(0), torch.arange(-180.0, 180, 2.8125)),
+        (torch.arange(75.0, 14, -2.5), torch.arange(200.0, 330.1, 2.5)),
+    ):
+        wanted = torch.from_numpy(cells.areas(latitude.numpy(), longitude.numpy()))
+        torch.testing.assert_close(cell_areas(latitude, longitude), wanted, rtol=1e-9, atol=0)
 
 
 def test_uneven_longitudes_share_the_circle():

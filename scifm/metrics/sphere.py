@@ -21,6 +21,7 @@ from torch import Tensor
 
 from scifm.metrics.areas import latitude_weights
 from scifm.metrics.spectra import Spectrum
+from scifm.priors.harmonics import legendre
 
 __all__ = ["degree_power", "degree_spectrum"]
 
@@ -78,31 +79,15 @@ def degree_spectrum(x: Tensor, latitude: Tensor, degrees: int | None = None) -> 
             f"{min(height - 1, (width - 1) // 2)}, got {top}."
         )
     root = latitude_weights(latitude).sqrt().to(x.device)
-    P = _legendre(latitude.double().to(x.device), top)
+    P = legendre(top + 1, latitude.to(x.device))
     lines = torch.fft.rfft(x.detach().double(), norm="forward").reshape(-1, height, width // 2 + 1)
     found, degree = [], []
     for m in range(top + 1):
         # x = c_0 + Σ_m c_m cos mλ + s_m sin mλ: c_m and s_m are twice a coefficient, Y_lm is √2 P_lm cos mλ
         twice = 1.0 if m == 0 else 2.0
-        matrix = root[:, None] * math.sqrt(twice) * P[m:, m].T  # (H, top + 1 − m)
+        matrix = root[:, None] * math.sqrt(twice) * P[m, m:].T  # (H, top + 1 − m)
         wave = root[:, None] * twice * lines[:, :, m].T
         for part in [wave.real, wave.imag][: 1 if m == 0 else 2]:
             found.append(torch.linalg.lstsq(matrix, part, driver="gelsd" if x.device.type == "cpu" else None).solution)
             degree.append(torch.arange(m, top + 1, device=x.device))
     return degree_power(torch.cat(found).T, torch.cat(degree))
-
-
-def _legendre(latitude: Tensor, top: int) -> Tensor:
-    """Y_lm(θ, 0) for 0 ≤ m ≤ l ≤ top, (l, m, H), by the recursion in l that is stable for every m; without (−1)^m."""
-    z, s = torch.deg2rad(latitude).sin(), torch.deg2rad(latitude).cos()
-    P = torch.zeros(top + 1, top + 1, len(latitude), dtype=torch.float64, device=latitude.device)
-    P[0, 0] = 1 / math.sqrt(4 * math.pi)
-    for l in range(1, top + 1):
-        P[l, l] = math.sqrt((2 * l + 1) / (2 * l)) * s * P[l - 1, l - 1]
-        m = torch.arange(l, dtype=torch.float64, device=latitude.device)[:, None]
-        a = ((4 * l * l - 1) / (l * l - m * m)).sqrt()
-        P[l, :l] = a * z * P[l - 1, :l]
-        if l > 1:
-            b = (((l - 1) ** 2 - m * m).clamp(min=0) / (4 * (l - 1) ** 2 - 1)).sqrt()
-            P[l, :l] -= a * b * P[l - 2, :l]
-    return P

@@ -116,7 +116,7 @@ def ladder(scores: Mapping[str, Estimate], flow: str = "flow", unit: str = "bits
     bars = ax.barh([n for n, _ in rows], [s.value for _, s in rows], xerr=errors, color=colours, error_kw={"lw": 1})
     ax.bar_label(bars, labels=[str(s) for _, s in rows], padding=4, fontsize=9)
     ax.invert_yaxis()
-    ax.margins(x=0.3)
+    ax.margins(x=0.4)
     ax.axvline(0, color="black", lw=0.8)
     ax.set(xlabel=f"held-out NLL [{unit}], less is better")
     return made
