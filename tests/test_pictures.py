@@ -67,7 +67,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_set_gets_its_pictures(run: Run, kind: str, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(pictures, "PAIRS", 300_000)
+    monkeypatch.setattr(pictures.points, "PAIRS", 300_000)
     data, samples, wanted = KINDS[kind]
     made = figures(run, data, samples, "Å")
     assert {p.name for p in made} == wanted

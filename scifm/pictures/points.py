@@ -1,7 +1,6 @@
 """Figures of sets of points: clouds, pair distances, sizes, chains, backbone torsions, energies; data beside samples.
 
-Each function takes batches in the user's units and gives a matplotlib figure; `scifm report` draws those that fit a
-run's data, and `scifm.figure.save` writes one.  Data are grey, samples blue.  What is measured is in `scifm.metrics`.
+Each function takes batches in the user's units.
 """
 
 from __future__ import annotations
