@@ -136,7 +136,7 @@ class _Seen:
             return observe(flow.transform.inverse(blank.replace(x)).x)
 
         nothing = torch.zeros_like(like.x)
-        b, pull = torch.func.vjp(lambda z: through(flow.prior.colour(z, blank)), nothing)
+        b, pull = torch.func.vjp(lambda z: through(flow.prior.colour(z, blank)), nothing)[:2]
         if b.ndim != 2 or len(b) != len(like):
             raise ValueError(
                 f"posterior: observe must give a row per sample, ({len(like)}, m), got {tuple(b.shape)}; for a mask "
@@ -168,7 +168,7 @@ class _Seen:
         else:
             zero = flow.prior.colour(nothing, blank)
             self.gain = torch.stack([flow.prior.colour(row, blank) - zero for row in white.unbind(1)], 1)
-            self.b, back = torch.func.vjp(through, nothing)
+            self.b, back = torch.func.vjp(through, nothing)[:2]
             self.a = torch.stack([back(row.expand_as(b))[0] for row in ones], 1)
         self.gain, self.a = self.gain.flatten(2), self.a.flatten(2)
         self.target = ((self.values - self.b) / self.noise).expand_as(b)
