@@ -250,10 +250,18 @@ def page(run: Run, made: Sequence[Path], beside: Sequence[Table] = ()) -> Path:
 
 
 def _score_table(score: Mapping[str, Any]) -> list[str]:
-    rows = [("flow", score["value"], score["stderr"])]
-    rows += [(k, v["value"], v["stderr"]) for k, v in score.get("baselines", {}).items()]
     table = ["| model | bits/dim | standard error |", "|---|--:|--:|"]
-    return table + [f"| {name} | {value:.3f} | {error:.3f} |" for name, value, error in rows]
+    return table + [f"| {name} | {value:.3f} | {_error(error)} |" for name, value, error in _ranked(score)]
+
+
+def _ranked(score: Mapping[str, Any]) -> list[tuple[str, float, float | None]]:
+    """Flow and baselines with their bits and errors; of one sample no error is known."""
+    named = {"flow": score} | dict(score.get("baselines", {}))
+    return [(name, v["value"], v["stderr"]) for name, v in named.items()]
+
+
+def _error(error: float | None) -> str:
+    return "?" if error is None or math.isnan(error) else f"{error:.3f}"
 
 
 def _cell(value: Any) -> str:
@@ -286,14 +294,12 @@ def _loss(rows: Sequence[Mapping[str, float]]) -> Any:
 
 
 def _bits(score: Mapping[str, Any]) -> Any:
-    rows = [("flow", score["value"], score["stderr"])]
-    rows += [(k, v["value"], v["stderr"]) for k, v in score.get("baselines", {}).items()]
-    rows.sort(key=lambda r: r[1])
+    rows = sorted(_ranked(score), key=lambda r: r[1])
     figure, ax = canvas(6, 0.7 + 0.45 * len(rows))
     colours = [FLOW if name == "flow" else OTHER for name, _, _ in rows]
-    errors = [0.0 if math.isnan(e) else e for _, _, e in rows]
+    errors = [0.0 if e is None or math.isnan(e) else e for _, _, e in rows]
     bars = ax.barh([r[0] for r in rows], [r[1] for r in rows], xerr=errors, color=colours, error_kw={"lw": 1})
-    ax.bar_label(bars, labels=[f"{v:.3f} ± {e:.3f}" for _, v, e in rows], padding=4, fontsize=9)
+    ax.bar_label(bars, labels=[f"{v:.3f} ± {_error(e)}" for _, v, e in rows], padding=4, fontsize=9)
     ax.invert_yaxis()
     ax.margins(x=0.3)
     ax.axvline(0, color="black", lw=0.8)

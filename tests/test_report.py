@@ -173,3 +173,12 @@ def test_an_export_of_its_own_form_fails_no_run_and_the_page_s_commands_work(
     capsys.readouterr()
     assert main(["list", "runs", "--runs", "."]) == 0
     assert "  Wind  " in capsys.readouterr().out
+
+
+def test_the_error_of_one_sample_is_unknown_and_no_failure(run: Run) -> None:
+    with_numbers(run)
+    beside = {"prior": {"value": 2.5, "stderr": None}}
+    write_json(run.folder / "score.json", {"value": 1.5, "stderr": None, "baselines": beside, "line": "NLL 1.500 ± ?"})
+    assert "| flow | 1.500 | ? |" in page(run, []).read_text()
+    data, samples = Batch(torch.randn(4, 2)), Batch(torch.randn(4, 2))
+    assert any(f.name == "bits_per_dim.png" for f in figures(run, data, samples))
