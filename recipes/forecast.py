@@ -1,10 +1,8 @@
 """A forecast of air temperature: the law of tomorrow's map given today's, from a prior that expects persistence.
 
-NCEP reanalysis over North America.  Maps are anomalies from climatology; what is expected is today's anomaly times what
-of it is left after the lead time, point by point, fitted on the training blocks.  The prior is that, plus a Gaussian
-field with the variance per mode of what persistence gets wrong: a probabilistic forecast already, with an exact
-density.  The network sees what was expected and the season, and learns how weather moves.  Members of the ensemble are
-draws with the same conditions.
+Maps are anomalies from climatology.  Expected is today's anomaly times what is left of it after the lead time, point by
+point; the prior is that plus a Gaussian field with the variance per mode of what persistence gets wrong: a forecast
+already, with an exact density.  The network learns how weather moves.  Members are draws with the same conditions.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
 """Your own file: a flow of the fields that it holds, with labelled samples and a density.
 
-    scifm train grid --file my.nc --variable t2m
     scifm train grid --file my.zarr --variable z,t --samples member,time
 
-What was understood is printed before the training: dims and their direction, periodicity, calendar, what is missing.
-The series is cut into blocks of time with gaps.  Where there are years enough the annual and the daily cycle are taken
-out, else the mean map, channel by channel.  The prior is a Gaussian field with the variance of the training data per
-mode, Fourier along a longitude that closes the circle and cosines elsewhere; over a mask, white noise inside it.
+What was understood is printed first.  The series is cut into blocks of time with gaps; the annual and the daily cycle
+are taken out, or the mean map.  The prior has the variance of the training data per mode, Fourier along a longitude
+that closes the circle and cosines elsewhere; over a mask, white noise inside it.
 """
 
 from __future__ import annotations
@@ -53,25 +51,18 @@ def recipe(
     batch_size: maps per step
     test_samples: maps of the test split that are scored
     """
-    roles = dict(d.split("=") for d in dims)
-    if stream:
-        data, spec = grids.stream(file, variable, ",".join(samples), dims=roles)
-    else:
-        data, spec = grids.read(file, variable, samples, dims=roles, missing=missing)
+    opened = grids.stream if stream else grids.read
+    data, spec = opened(file, variable, samples, dims=dict(d.split("=") for d in dims), missing=missing)
     known = some(data.train)
     anomaly = grids.anomalies(known, spec, harmonics)
     base = _prior(spec, anomaly(known))
     padding, stem = ["circular" if c else "replicate" for c in spec.periodic], 2 if min(spec.event[1:]) > 30 else 1
     velocity = networks.UNet(spec.event[0], (width, 2 * width, 3 * width), padding=padding, stem=stem)
+    # the network does not look at the time: it serves the climatology only
+    pairs = couplings.OptimalTransport(ignore=("time",), prior=base) if coupling == "ot" else independent
+    how = {"coupling": pairs, "objective": Objective(times=times.stratified), "transform": anomaly}
     return Recipe(
-        # the network does not look at the time: it serves the climatology only
-        Flow(
-            velocity.to(known.x.dtype),
-            base,
-            coupling=couplings.OptimalTransport(ignore=("time",), prior=base) if coupling == "ot" else independent,
-            objective=Objective(times=times.stratified),
-            transform=anomaly,
-        ),
+        Flow(velocity.to(known.x.dtype), base, **how),
         data,
         steps=steps,
         batch_size=min(batch_size, len(data.train)),

@@ -24,9 +24,9 @@ def recipe(
     system: Literal["lj13", "lj55"] = "lj13",
     coupling: Literal["independent", "ot", "equivariant"] = "equivariant",
     times: Literal["uniform", "late"] = "uniform",
-    width: int = 32,
-    layers: int = 3,
-    steps: int = 60000,
+    width: int = 64,
+    layers: int = 4,
+    steps: int = 26000,
     batch_size: int = 128,
     test_samples: int = 1000,
 ):

@@ -101,3 +101,8 @@ def test_trains_samples_and_scores_from_the_command_line(tmp_path, monkeypatch, 
     assert np.isfinite(json.loads((tmp_path / "run" / "score.json").read_text())["value"])
     drawn = xr.open_dataset(next((tmp_path / "run").glob("samples.*nc")))
     assert drawn.t2m.attrs["units"] == "K" and set(drawn.t2m.dims) == {"realization", "lat", "lon"}
+
+
+def test_samples_cannot_be_dropped_from_a_stream(tmp_path):
+    with pytest.raises(ValueError, match='missing must be "refuse"'):
+        grids.stream(stored(field(), tmp_path / "f.zarr"), missing="drop")

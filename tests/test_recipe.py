@@ -170,7 +170,7 @@ def test_words_for_an_annotation_are_no_type(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["", "  ", "a\0b.py", "moons\0"])
 def test_no_path_at_all_is_refused(where: str) -> None:
-    with pytest.raises(FileNotFoundError, match="expected a Python file.*(molecules|moons)"):
+    with pytest.raises(FileNotFoundError, match="expected a Python file.*(custom_prior|moons)"):
         load_recipe(where)
 
 

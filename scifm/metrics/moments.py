@@ -29,7 +29,10 @@ class Moments:
     """Pointwise moments, float64.
 
     Attributes:
-        mean, variance, skewness, kurtosis: (*event); the last two are NaN where all fields have the same value.
+        mean: (*event).
+        variance: (*event).
+        skewness: (*event); NaN where all fields have the same value.
+        kurtosis: (*event), in excess of 3; NaN there too.
         autocorrelation: (n,) by lag along one axis, 1 at lag 0.
     """
 

@@ -128,7 +128,8 @@ class _Spectral(nn.Module):
         kinds = kinds_of(padding)
         rows = [2 * m - 1 if kind == "signed" else m for m, kind in zip(modes, kinds, strict=True)]
         shape = (*rows, width, width, *([2] if self.complex else []))
-        self.weight = nn.Parameter(torch.randn(shape) / math.sqrt(width * (2 if self.complex else 1)))
+        std = 1 / math.sqrt(width * (2 if self.complex else 1))
+        self.weight = nn.Parameter(nn.init.normal_(torch.empty(shape), std=std))
 
     def forward(self, h: Tensor, modes: Modes) -> Tensor:
         weight = self.weight

@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from scifm.data.grids.dims import SAMPLE_DIMS
 from scifm.data.grids.files import open_file
-from scifm.data.grids.read import from_xarray, gridded
+from scifm.data.grids.reading import from_xarray, gridded
 from scifm.data.grids.series import anomalies, read
 from scifm.data.grids.spec import Coordinate, GridSpec, Variable
-from scifm.data.grids.stream import stream
-from scifm.data.grids.write import to_xarray
+from scifm.data.grids.streaming import stream
+from scifm.data.grids.writing import to_xarray
 
 __all__ = [
     "SAMPLE_DIMS",

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.data.channels import PerChannel
-from scifm.data.grids.read import from_xarray
+from scifm.data.grids.reading import from_xarray
 from scifm.data.grids.spec import GridSpec
-from scifm.data.grids.write import to_xarray
+from scifm.data.grids.writing import to_xarray
 from scifm.data.source import Data
 from scifm.data.splits import SPLITS, block_split
 from scifm.data.transforms import Affine, Climatology, Transform

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -18,11 +18,11 @@ import torch
 from scifm.batch import Batch
 from scifm.data.grids.dims import Axes, find_axes
 from scifm.data.grids.files import open_file
-from scifm.data.grids.read import chosen, from_xarray
+from scifm.data.grids.reading import chosen, from_xarray
 from scifm.data.grids.remember import remember, times_of
 from scifm.data.grids.series import continuous
 from scifm.data.grids.spec import GridSpec
-from scifm.data.grids.write import to_xarray
+from scifm.data.grids.writing import to_xarray
 from scifm.data.source import Data
 from scifm.data.splits import block_split
 from scifm.data.stored import MEMORY, Stored
@@ -38,9 +38,10 @@ CHUNK = 2**24  # bytes that are read at a time from a file that is not cut into 
 def stream(
     file: Path,
     variable: str | Sequence[str] | None = None,
-    samples: str | None = None,
+    samples: str | Sequence[str] | None = None,
     *,
     dims: Mapping[str, str] | None = None,
+    missing: Literal["refuse", "drop"] = "refuse",
     held: int = 512,
     memory: int = MEMORY,
     check: bool = True,
@@ -50,6 +51,7 @@ def stream(
     Args:
         file, variable, dims: as for `from_xarray`; Zarr, or netCDF that is cut into chunks along the samples.
         samples: the one dim whose entries are samples.
+        missing: "refuse"; which samples to drop is not known before all are read.
         held: validation samples, and test samples, that are held in memory.
         memory: bytes of the file that are kept at hand, at least three chunks.
         check: look at all training samples first.
@@ -57,6 +59,11 @@ def stream(
     Raises:
         FileNotFoundError, ValueError: see `from_xarray`; for several dims of samples; for a mask that changes.
     """
+    if missing != "refuse":
+        raise ValueError(
+            f'stream: missing must be "refuse", got {missing!r}: samples are not dropped while they are read; read the '
+            "file into memory, or drop them in a copy of it."
+        )
     dataset, names = chosen(open_file(file, lazy=True), variable or None)
     axes = find_axes(dataset, names, samples or None, dims)
     if len(axes.samples) != 1:
