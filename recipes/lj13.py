@@ -28,7 +28,7 @@ def recipe(
     layers: int = 4,
     steps: int = 26000,
     batch_size: int = 128,
-    test_samples: int = 1000,
+    test_samples: int = 200,
 ):
     """A flow of LJ13 or LJ55.
 
