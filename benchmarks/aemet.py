@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import harness
@@ -31,6 +32,7 @@ import torch
 
 from scifm import Batch, Solver
 from scifm.data import load_dataset
+from scifm.metrics import moment_errors
 from scifm.recipe import Recipe, load_recipe
 from scifm.trace import Exact
 from scifm.train import train
@@ -41,24 +43,9 @@ NAMES = ("mean", "variance", "skewness", "kurtosis", "autocorrelation")
 SOLVER = Solver("rk4", steps=20)
 
 
-def moments(x: np.ndarray) -> list[np.ndarray]:
-    """Of curves (B, days): mean, variance, skewness, excess kurtosis (days,); mean autocorrelation (lags,)."""
-    y = x - x.mean(0)
-    variance = (y**2).mean(0)
-    skewness, kurtosis = (y**3).mean(0) / variance**1.5, (y**4).mean(0) / variance**2 - 3
-    return [x.mean(0), x.var(0, ddof=1), skewness, kurtosis, autocorrelation(x)]
-
-
-def autocorrelation(x: np.ndarray) -> np.ndarray:
-    """Mean over curves of Σ_i y_i y_{i+k} / Σ_i y_i², y a curve less its own mean; not wrapped around."""
-    y = x - x.mean(1, keepdims=True)
-    n = y.shape[1]
-    r = np.fft.irfft(np.abs(np.fft.rfft(y, 2 * n)) ** 2, 2 * n)[:, :n]
-    return (r / r[:, :1]).mean(0)
-
-
-def errors(x: np.ndarray, real: Sequence[np.ndarray]) -> list[float]:
-    return [float(((a - b) ** 2).mean()) for a, b in zip(moments(x), real, strict=True)]
+def errors(x: np.ndarray, real: np.ndarray) -> list[float]:
+    """Mean squared errors of the five, of curves (B, days) against the data's."""
+    return list(astuple(moment_errors(torch.from_numpy(x), torch.from_numpy(real))))
 
 
 # -- in closed form ---------------------------------------------------------------------------------------------
@@ -133,17 +120,16 @@ def measure(seeds: Sequence[int], held: int, steps: int | None) -> str:
     data = load_dataset("aemet")
     whole = data.aemet(held=False).train
     x = data.rescaled(whole)(whole).x[:, 0].double().numpy()
-    real = moments(x)
     lines = {
         "base of functional flow matching": matern(x.shape[1]),
         "mean + periodic spectral Gaussian": spectral(x),
         "mean + full covariance": full(x),
         "bootstrap of the 73 curves": bootstrap(x),
     }
-    found = {name: [errors(draw(np.random.default_rng(s)), real) for s in seeds] for name, draw in lines.items()}
+    found = {name: [errors(draw(np.random.default_rng(s)), x) for s in seeds] for name, draw in lines.items()}
     flow, began = [], time.process_time()
     for seed in seeds:
-        flow.append(errors(generated(seed, steps), real))
+        flow.append(errors(generated(seed, steps), x))
         print(f"seed {seed}: {' '.join(f'{v:.2e}' for v in flow[-1])}", file=sys.stderr, flush=True)
     seconds = (time.process_time() - began) / len(seeds)
     floor = found.pop("bootstrap of the 73 curves")

@@ -39,7 +39,7 @@ from scifm.data import load_dataset
 from scifm.data.transforms import Affine, Climatology
 from scifm.priors import EOFGaussian, FullGaussian, Gaussian, Prior, SpectralGaussian, SphericalGaussian, ZonalGaussian
 from scifm.priors.covariance import covariance_inside
-from scifm.priors.harmonics import cell_areas
+from scifm.priors.harmonics import quadrature
 from scifm.priors.spectra import PerMode, Spectrum
 
 NONE = float("nan")
@@ -253,7 +253,7 @@ BY_BATCH = {  # percent cut by the number of fields in a batch
 
 def globe(latitudes: Tensor) -> list[Rung]:
     def white_on_the_sphere(train: Batch) -> Prior:
-        areas = cell_areas(latitudes, train.event[-1])[:, None]
+        areas = quadrature(latitudes, train.event[-1])[:, None]
         return Gaussian(std=((areas * train.x.square()).mean() / areas).sqrt())
 
     def isotropic_on_the_sphere(train: Batch) -> Prior:

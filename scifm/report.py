@@ -1,8 +1,8 @@
 """Figures, tables and a page about a run: the course of the training, samples beside data, their statistics, the score.
 
-The radial spectrum is the mean square of the coefficients of an orthonormal cosine transform (DCT-II) over rings of
-equal wavenumber: unlike a Fourier transform it does not see the jump between opposite edges of a grid that is not
-periodic, which would hide the small scales.
+The radial spectrum (`scifm.metrics.spectra`) is that of cosines, over rings of equal wavenumber: unlike a Fourier
+transform it does not see the jump between opposite edges of a grid that is not periodic, which would hide the small
+scales.
 """
 
 from __future__ import annotations
@@ -25,33 +25,7 @@ if TYPE_CHECKING:
     from scifm.energies import Energy
     from scifm.tables import Table
 
-__all__ = ["figures", "left_out", "page", "radial_spectrum", "read_batch", "read_samples", "tables"]
-
-
-def radial_spectrum(fields: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean power by radial wavenumber.
-
-    Args:
-        fields: (n, H, W), each side at least 4 points.
-
-    Returns:
-        wavenumber in cycles per grid point (half-integer DCT modes), and mean square coefficient; the mean of a
-        field, wavenumber 0, is left out.
-    """
-    from scipy.fft import dctn
-
-    n, height, width = fields.shape
-    coefficients = np.asarray(dctn(fields.astype(np.float64), axes=(1, 2), norm="ortho"))
-    power = (coefficients**2).mean(0)
-    k = np.hypot(np.arange(height)[:, None] / (2 * height), np.arange(width)[None, :] / (2 * width))
-    edges = np.arange(0.5, min(height, width)) / (2 * min(height, width))
-    ring = np.digitize(k.ravel(), edges)  # 0 holds the mean only; the corners beyond the last edge are dropped
-    wanted = (ring >= 1) & (ring < len(edges))
-    count = np.bincount(ring[wanted], minlength=len(edges))[1:]
-    total = np.bincount(ring[wanted], power.ravel()[wanted], minlength=len(edges))[1:]
-    wave = np.bincount(ring[wanted], k.ravel()[wanted], minlength=len(edges))[1:]
-    keep = count > 0
-    return wave[keep] / count[keep], total[keep] / count[keep]
+__all__ = ["figures", "left_out", "page", "read_batch", "read_samples", "tables"]
 
 
 def read_samples(path: Path, event: Sequence[int] | None = None) -> np.ndarray:
@@ -325,9 +299,15 @@ def _images(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
 
 
 def _spectra(real: np.ndarray, samples: np.ndarray, unit: str) -> Any:
+    import torch
+
+    from scifm.metrics import radial_spectrum
+
     figure, ax = canvas(4.5, 3.2)
     for fields, colour, label in ((real, DATA, "data"), (samples, FLOW, "samples")):
-        ax.loglog(*radial_spectrum(fields), color=colour, label=label, ls="-" if label == "data" else "--")
+        found = radial_spectrum(torch.from_numpy(fields)[:, None])
+        shown = (found.k > 0) & (found.k <= 0.5)  # neither the mean nor the corners of the box
+        ax.loglog(found.k[shown], found.power[shown], color=colour, label=label, ls="-" if label == "data" else "--")
     from matplotlib.ticker import NullFormatter
 
     ax.xaxis.set_minor_formatter(NullFormatter())  # labels of less than two decades would run into each other

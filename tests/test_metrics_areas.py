@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scifm.data.grids import cells
+from scifm.data.grids import from_xarray
 from scifm.metrics import area_mean, area_weights, cell_areas, latitude_weights
 
 DOUBLE = torch.float64
@@ -68,15 +68,23 @@ def test_a_regional_grid_ends_half_a_step_beyond_its_points():
     assert float(cell_areas(torch.tensor([5.0]), torch.tensor([5.0])).sum()) == pytest.approx(2 * math.pi)
 
 
-def test_the_door_says_the_same():
+def test_the_door_holds_the_same():
     """What `GridSpec.area` holds of a file without areas of its own."""
+    xr = pytest.importorskip("xarray")
     for latitude, longitude in (
         (GLOBES["poles"], torch.arange(0.0, 360, 3)),
         (GLOBES["gaussian"].flip(0), torch.arange(-180.0, 180, 2.8125)),
         (torch.arange(75.0, 14, -2.5), torch.arange(200.0, 330.1, 2.5)),
+        (torch.arange(75.0, 14, -2.5), torch.linspace(0, 360, 37)),  # both ends: each cell of its own width
     ):
-        wanted = torch.from_numpy(cells.areas(latitude.numpy(), longitude.numpy()))
-        torch.testing.assert_close(cell_areas(latitude, longitude), wanted, rtol=1e-9, atol=0)
+        coords = {"time": [0, 1], "lat": latitude.numpy(), "lon": longitude.numpy()}
+        field = xr.DataArray(np.zeros((2, len(latitude), len(longitude)), "f4"), coords, ("time", "lat", "lon"), "t")
+        area = torch.from_numpy(from_xarray(field)[1].area)
+        torch.testing.assert_close(area, cell_areas(latitude, longitude), rtol=1e-9, atol=0)
+        # by hand, between edges half-way to the neighbours
+        phi, lam = latitude.double(), longitude.double()
+        inner = ((phi[1:] + phi[:-1]) / 2).deg2rad().sin().diff().abs()
+        torch.testing.assert_close(area[1:-1, 3], inner * (lam[1] - lam[0]).deg2rad(), rtol=1e-9, atol=0)
 
 
 def test_uneven_longitudes_share_the_circle():

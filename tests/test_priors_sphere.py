@@ -8,7 +8,7 @@ import torch
 
 from scifm.batch import Batch
 from scifm.priors import Prior, SphericalGaussian
-from scifm.priors.harmonics import cell_areas, legendre
+from scifm.priors.harmonics import legendre, quadrature
 from scifm.testing import check_prior
 
 DOUBLE = torch.float64
@@ -54,7 +54,7 @@ def falling(lmax):
 
 def dense(prior, φ, W, channel=0):
     Y, degree = basis(φ, W, prior.lmax)
-    areas = cell_areas(φ, W).repeat_interleave(W)
+    areas = quadrature(φ, W).repeat_interleave(W)
     return (Y * prior.spectrum[channel][degree]) @ Y.T + torch.diag(prior.noise[channel] / areas)
 
 
@@ -83,7 +83,7 @@ def test_legendre_functions_are_those_of_scipy():
 
 def test_harmonics_are_orthonormal_on_gauss_legendre_grids_to_high_degree():
     φ = gauss(96)
-    P, w = legendre(96, φ), cell_areas(φ, 1)
+    P, w = legendre(96, φ), quadrature(φ, 1)
     for m in (0, 1, 50, 95):
         G = (P[m] * w) @ P[m].T
         assert torch.allclose(G[m:, m:], torch.eye(96 - m, dtype=DOUBLE), atol=1e-11)
@@ -92,13 +92,13 @@ def test_harmonics_are_orthonormal_on_gauss_legendre_grids_to_high_degree():
 @EVERY
 def test_areas_fill_the_sphere(grid):
     φ, W = GRIDS[grid]
-    areas = cell_areas(φ, W)
+    areas = quadrature(φ, W)
     assert bool((areas > 0).all()) and abs(float(areas.sum()) * W - 4 * math.pi) < 1e-12
-    assert torch.allclose(cell_areas(φ.flip(0), W), areas.flip(0))
+    assert torch.allclose(quadrature(φ.flip(0), W), areas.flip(0))
 
 
 def test_a_row_at_a_pole_has_the_area_of_its_cap():
-    areas = cell_areas(torch.tensor([90.0, 60, 30, 0, -30, -60, -90]), 4)
+    areas = quadrature(torch.tensor([90.0, 60, 30, 0, -30, -60, -90]), 4)
     assert float(areas[0]) == pytest.approx(2 * math.pi * (1 - math.sin(math.radians(75))) / 4)
     assert float(areas[3]) == pytest.approx(2 * math.pi * 2 * math.sin(math.radians(15)) / 4)
 
@@ -137,7 +137,7 @@ def test_the_formula_with_the_quadrature_weights():
     prior = given("Gauss-Legendre")
     data = draws(prior, 6)
     Y, degree = basis(φ, W, 6)
-    w = cell_areas(φ, W).repeat_interleave(W)
+    w = quadrature(φ, W).repeat_interleave(W)
     y, s2, C = data.x.flatten(1), prior.noise[0], prior.spectrum[0][degree]
     a = (y * w) @ Y
     N, K = 72, 36
@@ -154,7 +154,7 @@ def test_covariance_depends_on_the_angle_alone_and_variance_is_the_power_over_4�
     size = len(φ) * W
     like = Batch(torch.eye(size, dtype=DOUBLE).reshape(size, *prior.shape))
     root = prior.colour(like.x, like).flatten(1)
-    noise = torch.diag(prior.noise[0] / cell_areas(φ, W).repeat_interleave(W))
+    noise = torch.diag(prior.noise[0] / quadrature(φ, W).repeat_interleave(W))
     lat, lon = torch.deg2rad(φ).repeat_interleave(W), (2 * math.pi * torch.arange(W) / W).repeat(len(φ))
     points = torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], 1)
     C = prior.spectrum[0].numpy() * (2 * np.arange(prior.lmax) + 1) / (4 * math.pi)
@@ -187,7 +187,7 @@ def test_fit_is_the_closed_form_and_the_most_likely_on_a_gauss_legendre_grid():
     data = draws(given("Gauss-Legendre", nugget=0.3, lmax=4), 200)
     prior = SphericalGaussian((1, 6, 12), φ, 4).fit(data)
     Y, degree = basis(φ, W, 4)
-    w = cell_areas(φ, W).repeat_interleave(W)
+    w = quadrature(φ, W).repeat_interleave(W)
     y = (data.x - prior.mean).flatten(1)
     e = torch.zeros(4, dtype=DOUBLE).index_add(0, degree, ((y * w) @ Y).square().mean(0))
     s2 = ((y.square() * w).sum(1).mean() - e.sum()) / (72 - 16)
@@ -204,7 +204,7 @@ def test_fit_is_the_closed_form_and_the_most_likely_on_a_gauss_legendre_grid():
 
 def test_white_noise_of_the_sphere_has_no_spectrum_to_speak_of():
     φ, W = GRIDS["poles"]
-    std = (2.0 / cell_areas(φ, W)).sqrt()[:, None]
+    std = (2.0 / quadrature(φ, W)).sqrt()[:, None]
     x = std * torch.randn(4000, 1, 7, 12, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
     prior = SphericalGaussian((1, 7, 12), φ, 4).fit(Batch(x))
     assert float(prior.noise) == pytest.approx(2.0, rel=0.02) and float(prior.spectrum.max()) < 0.1

@@ -1,11 +1,11 @@
 """Samples in a file: the same training as in memory, whatever the chunks, and only a few chunks at hand."""
 
-import dataclasses
+import _thread
 
 import pytest
 import torch
 
-from scifm import Batch, Flow, Recipe, networks, priors
+from scifm import Batch, Flow, Recipe, checkpoint, networks, priors
 from scifm.data import Data
 from scifm.data.stored import Stored, some
 from scifm.pairs import Pairs
@@ -116,12 +116,12 @@ def fields(n=32):
     return Batch(x, context={"time": torch.arange(n, dtype=torch.float64)})
 
 
-def recipe(stored, **more):
+def recipe(stored):
     whole = fields(48)
     held = whole.select(range(32, 40)), whole.select(range(40, 48))
     train = Stored(File(whole), 48, 4, torch.arange(32), memory=3000) if stored else whole.select(range(32))
     flow = Flow(networks.UNet(1, widths=(4,)), priors.Gaussian())
-    return Recipe(flow, Data("fields", train, *held), steps=6, batch_size=8, warmup=1, test_samples=4, **more)
+    return Recipe(flow, Data("fields", train, *held), steps=6, batch_size=8, warmup=1, test_samples=4)
 
 
 def test_pairs_are_those_of_the_same_samples_in_memory():
@@ -136,42 +136,29 @@ def test_pairs_are_those_of_the_same_samples_in_memory():
 
 
 def test_resumed_training_ends_in_the_same_weights(tmp_path):
-    torch.manual_seed(0)
-    made = recipe(True, checkpoint_every=3)
-    start = {k: v.clone() for k, v in made.flow.state_dict().items()}
-    straight = train(made, tmp_path / "a", seed=1, progress=False)
-    for folder, steps in (("b", 3), ("b", 6)):
-        again = dataclasses.replace(recipe(True, checkpoint_every=3))
-        again.flow.load_state_dict(start)
-        schedule = again if steps == 6 else _stopped(again)
-        try:
-            found = train(schedule, tmp_path / folder, seed=1, resume=steps == 6, progress=False)
-        except KeyboardInterrupt:
-            continue
-    for name, value in straight.state_dict().items():
-        assert torch.equal(value, found.state_dict()[name]), name
+    start = recipe(True).flow.state_dict()
+    start = {k: v.clone() for k, v in start.items()}
 
+    def fresh():
+        made = recipe(True)
+        made.flow.load_state_dict(start)
+        return made
 
-def _stopped(made):
-    """A recipe whose training is interrupted after the third step."""
-    import _thread
+    straight = train(fresh(), tmp_path / "straight", seed=1, progress=False)
+    stopped, calls = fresh(), []
 
-    whole, calls = made.data.train, []
-    select = whole.select
-
-    def counted(samples):
+    def third(module, inputs, output):
         calls.append(1)
-        return select(samples)
-
-    def stop(module, inputs, output):
-        if len(stepped) == 2:
+        if len(calls) == 3:
             _thread.interrupt_main()
-        stepped.append(1)
 
-    stepped = []
-    made.flow.velocity.register_forward_hook(stop)
-    whole.select = counted
-    return made
+    stopped.flow.velocity.register_forward_hook(third)
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, tmp_path / "stopped", seed=1, progress=False)
+    assert 3 <= checkpoint.load(tmp_path / "stopped" / "checkpoints")[2] < 6
+    resumed = train(fresh(), tmp_path / "stopped", seed=1, resume=True, progress=False)
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
 
 
 def test_score_and_baselines_of_stored_training_data():

@@ -1,6 +1,6 @@
 """How far samples are from data, and how far a flow carries its points: numbers that no training saw."""
 
-from scifm.metrics.areas import area_mean, area_weights, cell_areas, latitude_weights
+from scifm.areas import area_mean, area_weights, cell_areas, latitude_weights
 from scifm.metrics.backbone import Ramachandran, backbone_of, ramachandran
 from scifm.metrics.calibration import (
     RankHistogram,

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scifm.metrics.areas import area_mean
+from scifm.areas import area_mean
 from scifm.metrics.ensembles import check_ensemble
 
 __all__ = ["RankHistogram", "SpreadSkill", "interval_coverage", "pit", "rank_histogram", "ranks", "spread_skill"]

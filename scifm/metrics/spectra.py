@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scifm.metrics.areas import latitude_weights
+from scifm.areas import latitude_weights
 from scifm.priors.spectral import Basis
 
 __all__ = ["Spectrum", "SpectrumError", "ffm_spectrum", "radial_spectrum", "spectrum_error", "zonal_spectrum"]

@@ -19,7 +19,7 @@ import math
 import torch
 from torch import Tensor
 
-from scifm.metrics.areas import latitude_weights
+from scifm.areas import latitude_weights
 from scifm.metrics.spectra import Spectrum
 from scifm.priors.harmonics import legendre
 

@@ -1,4 +1,4 @@
-"""Real spherical harmonics on the parallels of a grid, and the areas of its cells.
+"""Real spherical harmonics on the parallels of a grid, and sums over the sphere.
 
     Y_l0 = P̄_l0(sin φ),    Y_lm = √2 P̄_lm(sin φ) cos mλ,    Y_l,−m = √2 P̄_lm(sin φ) sin mλ,    ∫ Y_lm Y_l'm' dΩ = δ
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["cell_areas", "legendre"]
+__all__ = ["quadrature", "legendre"]
 
 
 def legendre(lmax: int, latitudes: Tensor) -> Tensor:
@@ -53,8 +53,8 @@ def legendre(lmax: int, latitudes: Tensor) -> Tensor:
     return P
 
 
-def cell_areas(latitudes: Tensor, longitudes: int) -> Tensor:
-    """Area of a cell of each parallel, (H,) in steradian; all cells together have 4π.
+def quadrature(latitudes: Tensor, longitudes: int) -> Tensor:
+    """Weight of a value on each parallel in a sum over the sphere, (H,) in steradian; all together have 4π.
 
     Quadrature weights where the latitudes are those of Gauss and Legendre; else from edges half-way between parallels
     and at the poles, so that a row at a pole has the area of its cap and not cos φ = 0.
@@ -70,7 +70,7 @@ def cell_areas(latitudes: Tensor, longitudes: int) -> Tensor:
     step = φ.diff()
     if not ((step > 0).all() or (step < 0).all()) or float(φ.abs().amax()) > 90 + 1e-6:
         raise ValueError(
-            f"cell_areas: latitudes must ascend or descend strictly within -90 to 90 degrees, got {φ[:4].tolist()} ..."
+            f"quadrature: latitudes must ascend or descend strictly within -90 to 90 degrees, got {φ[:4].tolist()} ..."
         )
     nodes, weights = (torch.from_numpy(v).to(φ) for v in np.polynomial.legendre.leggauss(len(φ)))
     sin = torch.sin(torch.deg2rad(φ))

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from scifm.batch import Batch
-from scifm.priors.harmonics import cell_areas, legendre
+from scifm.priors.harmonics import legendre, quadrature
 from scifm.priors.zonal import Zonal
 
 __all__ = ["SphericalGaussian"]
@@ -96,7 +96,7 @@ class SphericalGaussian(Zonal):
         self.harmonics: Tensor
         self.spectrum: Tensor
         self.noise: Tensor
-        self.register_buffer("areas", cell_areas(φ, W), persistent=False)
+        self.register_buffer("areas", quadrature(φ, W), persistent=False)
         self.register_buffer("harmonics", legendre(self.lmax, φ).mT.contiguous(), persistent=False)  # (m, H, l)
         blank = torch.full((self.parts,), torch.nan, dtype=torch.float64)
         self.register_buffer("spectrum", blank[:, None].expand(-1, self.lmax).clone())

@@ -11,7 +11,7 @@ forgets; `to_xarray` puts data and samples back into that form.  Files that cann
     dims        which dim is time, latitude, longitude, level: attributes, names, or your word
     calendar    times as days in the file's own calendar
     masks       what is always missing, and what is missing now and then
-    cells       areas, and whether longitude closes the circle
+    cells       coordinates that are none, and whether longitude closes the circle
     codec       the spec as JSON, bit for bit
 """
 

@@ -1,18 +1,15 @@
-"""Cells of a grid: whether longitude closes the circle, and how much of the sphere a cell covers.
+"""Cells of a grid: whether longitude closes the circle, and whether coordinates are what they say.
 
     periodic    n · Δλ = 360° within half a cell; 200..330 E is not, nor is 0..360 with both ends
-    area        (sin φ⁺ − sin φ⁻) Δλ on the unit sphere, φ± half-way to the neighbours, ±90 at the poles
 
-cos φ would give the poles no area at all, and noise of variance 1/area an infinite one there; the edges do not.  Where
-a domain ends, its last cells reach as far outwards as inwards.  Areas are weights for metrics; a density is per value,
-whatever the size of its cell.
+How much of the sphere they cover is in `scifm.areas`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["areas", "check_latitude", "check_longitude", "closes", "direction", "edges"]
+__all__ = ["check_latitude", "check_longitude", "closes", "direction"]
 
 
 def closes(longitude: np.ndarray, axis: int = -1) -> bool:
@@ -33,37 +30,6 @@ def closes(longitude: np.ndarray, axis: int = -1) -> bool:
 def _steps(longitude: np.ndarray) -> np.ndarray:
     """Differences of neighbours, a jump over the date line taken out."""
     return (np.diff(longitude, axis=-1) + 180) % 360 - 180
-
-
-def edges(centres: np.ndarray, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
-    """(n + 1,) edges half-way between centres (n,); the outermost cells reach as far outwards as inwards."""
-    c = np.asarray(centres, dtype=float)
-    if len(c) == 1:
-        return np.array([np.nan, np.nan])
-    middle = (c[1:] + c[:-1]) / 2
-    ends = np.array([2 * c[0] - middle[0], 2 * c[-1] - middle[-1]])
-    first, last = ends.clip(low, high)
-    return np.concatenate([[first], middle, [last]])
-
-
-def areas(latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray | None:
-    """(n_lat, n_lon) solid angles of the cells in steradians, from monotonic centres in degrees.
-
-    Example:
-        >>> float(areas(np.linspace(90, -90, 19), np.arange(0, 360, 10)).sum() / np.pi).__round__(12)
-        4.0
-    """
-    if len(latitude) < 2 or len(longitude) < 2:
-        return None
-    phi = edges(latitude, -90, 90)
-    for end in (0, -1):  # Gauss and centred grids leave less than a cell to the pole: it belongs to the last row
-        step = abs(phi[1] - phi[0] if end == 0 else phi[-1] - phi[-2])
-        if 90 - abs(phi[end]) < 0.5 * step:
-            phi[end] = np.sign(phi[end]) * 90
-    heights = np.abs(np.diff(np.sin(np.deg2rad(phi))))
-    unwrapped = np.concatenate([[0.0], np.cumsum(_steps(np.asarray(longitude, dtype=float)))])
-    widths = np.deg2rad(np.abs(np.diff(edges(unwrapped))))
-    return heights[:, None] * widths
 
 
 def direction(values: np.ndarray) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from scifm.data.grids import cells
+from scifm.areas import cell_areas
 from scifm.data.grids.calendar import days_since_1970, is_time
 from scifm.data.grids.dims import Axes
 from scifm.data.grids.spec import Coordinate, GridSpec, Variable
@@ -108,4 +109,5 @@ def _area(dataset: xr.Dataset, name: str, axes: Axes) -> np.ndarray | None:
         return None
     if not all(str(dataset[n].attrs.get("units", "degrees")).lower().startswith("deg") for n in known):
         return None
-    return cells.areas(dataset[lat].values, dataset[lon].values)
+    latitude, longitude = (torch.from_numpy(dataset[n].values.astype(np.float64)) for n in (lat, lon))
+    return cell_areas(latitude, longitude).numpy() if min(len(latitude), len(longitude)) > 1 else None

@@ -116,7 +116,7 @@ def _read(
     try:
         batch, spec = _piece(dataset, names, dim, dims, first, last, dtype)
     except ValueError as error:
-        raise ValueError(f"samples {first} to {last - 1}: {error}") from error
+        raise ValueError(f"samples {first} to {last - 1}: {error} A stream drops no samples.") from error
     if not np.array_equal(_mask(spec), _mask(like)):
         now, then = (int((~_mask(s)).sum()) for s in (spec, like))
         raise ValueError(

@@ -45,7 +45,8 @@ def cell_areas(latitude: Tensor, longitude: Tensor) -> Tensor:
     Args:
         latitude: (H,) degrees, as for `latitude_weights`.
         longitude: (W,) degrees, each once, in the order of the circle or against it; −180..180 or 0..360.  Where they
-            close the circle the first and last cell meet, else the outermost reach half a step beyond their points.
+            close the circle the first and last cell meet, else the outermost reach half a step beyond their points;
+            so they do where both ends, 0 and 360, are there.
 
     Raises:
         ValueError: for coordinates that are none, come twice, or go more than once around.
@@ -156,12 +157,12 @@ def _widths(longitude: Tensor) -> Tensor:
     step = (lam.diff() + 180).remainder(360) - 180  # across the date line as anywhere
     step = -step if float(step.sum()) < 0 else step
     gap = 360 - step.sum()
-    if (step <= 0).any() or float(gap) <= 0:
+    if (step <= 0).any() or float(gap) < -1e-3:
         raise ValueError(
             "cell_areas: expected longitudes in the order of the circle or against it, once around at most, got "
             f"steps from {float(step.min()):g} to {float(step.max()):g} degrees that sum to {float(step.sum()):g}."
         )
-    closes = float(gap) < 1.5 * float(step.max())
+    closes = 0.5 * float(step.min()) < float(gap) < 1.5 * float(step.max())
     first, last = (gap, gap) if closes else (step[0], step[-1])
     around = torch.cat([first.reshape(1), step, last.reshape(1)])
     return (around[1:] + around[:-1]) / 2
@@ -171,7 +172,7 @@ def _coordinate(name: str, values: Tensor) -> Tensor:
     values = torch.as_tensor(values).detach().double()
     if values.ndim != 1 or not len(values) or not values.isfinite().all() or len(values.unique()) < len(values):
         raise ValueError(
-            f"metrics.areas: expected a {name} of finite degrees (n,), each once, got shape {tuple(values.shape)}"
+            f"scifm.areas: expected a {name} of finite degrees (n,), each once, got shape {tuple(values.shape)}"
             f"{'' if values.ndim != 1 else f' with {len(values.unique())} different values'}; a curvilinear grid comes "
             "with cell areas, give those to area_weights."
         )
