@@ -218,3 +218,13 @@ def test_data_checks_the_layout_of_stored_samples():
         Data("fields", Stored(File(fields()), 32, 4), numbers(), numbers())
     with pytest.raises(TypeError, match="valid must be a Batch"):
         Data("fields", fields(), Stored(File(fields()), 32, 4), fields())
+
+
+def test_samples_to_fit_to_are_read_one_by_one_and_no_chunk_stays():
+    file = File(fields(40))
+    stored = Stored(file, 40, 5, torch.arange(3, 40))
+    file.reads.clear()
+    found = stored.some(4)
+    assert file.reads == [(3, 4), (15, 16), (27, 28), (39, 40)] and not stored._chunks
+    equal(found, stored.select([0, 12, 24, 36]))
+    assert ragged().select([0, 3, 6]).x.equal(Stored(File(ragged()), 7, 2).some(3).x)

@@ -105,7 +105,18 @@ class Stored:
         the memory, but 64 at least.
         """
         number = min(most, len(self), max(64, self.memory // (8 * _bytes(self.head))))
-        return self.select(torch.linspace(0, len(self) - 1, number, dtype=torch.float64).round().long())
+        chosen = torch.linspace(0, len(self) - 1, number, dtype=torch.float64).round().long()
+        if not self.head.dense:
+            return self.select(chosen)
+        # Filled in place and one by one: small tensors that are kept while chunks come and go leave holes between them,
+        # and the heap grew to several times what it held.
+        out = self.head.select([0] * number)
+        for n, where in enumerate(self.samples[chosen].tolist()):
+            one = self._load(where, where + 1)
+            out.x[n] = one.x[0]
+            for name, value in out.context.items():
+                value[n] = one.context[name][0]
+        return out
 
     def check(self, progress: bool = True) -> None:
         """Read all of this split once, so that what is wrong with it is known before training.
@@ -117,19 +128,21 @@ class Stored:
 
         chunks = self.samples.div(self.chunk, rounding_mode="floor").unique_consecutive().tolist()
         for chunk in tqdm(chunks, disable=not progress, desc="check", unit="chunk", dynamic_ncols=True):
-            self._load(chunk)
+            self._load(*self._ends(chunk))
 
     def _at(self, chunk: int) -> Batch:
         with self._lock:  # pairs are made by a thread, scores by another
             if chunk not in self._chunks:
                 while len(self._chunks) >= self.keep:
                     self._chunks.popitem(last=False)
-                self._chunks[chunk] = self._load(chunk)
+                self._chunks[chunk] = self._load(*self._ends(chunk))
             self._chunks.move_to_end(chunk)
             return self._chunks[chunk]
 
-    def _load(self, chunk: int) -> Batch:
-        first, last = chunk * self.chunk, min((chunk + 1) * self.chunk, self.count)
+    def _ends(self, chunk: int) -> tuple[int, int]:
+        return chunk * self.chunk, min((chunk + 1) * self.chunk, self.count)
+
+    def _load(self, first: int, last: int) -> Batch:
         batch = self._read(first, last)
         if len(batch) != last - first or batch.event != self.head.event or batch.x.dtype != self.head.x.dtype:
             raise ValueError(
