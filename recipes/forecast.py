@@ -1,8 +1,8 @@
 """A forecast of air temperature: the law of tomorrow's map given today's, from a prior that expects persistence.
 
 Maps are anomalies from climatology.  Expected is what is left of today's anomaly after the lead time, cosine mode by
-cosine mode, for large scales last and small ones do not; the prior is that plus a Gaussian field with the covariance of
-what persistence gets wrong: a forecast already, with an exact density.  The network learns how weather moves.  Members
+cosine mode, for large scales last and small ones do not; the prior is that plus a Gaussian field with the variance per
+mode of what persistence gets wrong: a forecast already, with an exact density.  The network learns how weather moves.  Members
 are draws with the same conditions.
 """
 
@@ -25,7 +25,7 @@ def recipe(
     lead: float = 1.0,
     prior: Literal["persistence", "climatology"] = "persistence",
     width: int = 32,
-    steps: int = 3000,
+    steps: int = 1500,
     batch_size: int = 16,
     test_samples: int = 64,
 ):
@@ -48,8 +48,7 @@ def recipe(
         "forecast", train, valid, test,
         unit=source.unit, delta=source.delta, files=source.files, export=source.export, summary=summary,
     )  # fmt: skip
-    modes = priors.SpectralGaussian(train.event, periodic=(False, False), spectrum=spectra.PerMode())
-    base = priors.FullGaussian(train.event, target=modes)
+    base = priors.SpectralGaussian(train.event, periodic=(False, False), spectrum=spectra.PerMode())
     if prior == "persistence":
         base = priors.Conditional(base, mean="expected")
     conditions = networks.GridConditions(fields={"expected": 1}, calendar=True)

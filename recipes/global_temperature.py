@@ -22,7 +22,7 @@ def recipe(
     *,
     prior: Literal["zonal", "spectral", "white"] = "zonal",
     width: int = 32,
-    steps: int = 1500,
+    steps: int = 600,
     batch_size: int = 16,
     test_samples: int = 110,
 ):
