@@ -2,8 +2,8 @@
 
 Maps are anomalies from climatology.  Expected is what is left of today's anomaly after the lead time, cosine mode by
 cosine mode, for large scales last and small ones do not; the prior is that plus a Gaussian field with the variance per
-mode of what persistence gets wrong: a forecast already, with an exact density.  The network learns how weather moves.  Members
-are draws with the same conditions.
+mode of what persistence gets wrong: a forecast already, with an exact density.  The network learns how weather moves.
+Members are draws with the same conditions.
 """
 
 from __future__ import annotations
