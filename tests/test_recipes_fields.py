@@ -18,6 +18,7 @@ NEEDS = {
     "downscaling": "ncep_air_temperature",
     "darcy": "pde_neuralop_small",
     "burgers": "pde_neuralop_small",
+    "global_temperature": "csm_trefht_t42_global",
 }
 QUICK = {"width": 4, "steps": 2, "batch_size": 2, "test_samples": 2}
 
@@ -34,6 +35,28 @@ def test_trains_draws_and_scores(name, scifm_data, tmp_path):
     assert isinstance(back, xr.Dataset)
     found = score(made, samples=2, trace=trace.Hutchinson(1), solver=Solver("rk4", steps=4))
     assert abs(found.value) < 100
+
+
+@pytest.mark.parametrize("name", ["ncep_air", "global_temperature"])
+def test_before_any_training_the_flow_is_its_prior(name, scifm_data):
+    """The Gaussian part of the velocity is given, and from end to end it changes nothing."""
+    scifm_data("ncep_air_temperature" if name == "ncep_air" else NEEDS[name])
+    made = load_recipe(name).build({"width": 4})
+    like = made.data.test.select([0, 7])
+    drawn = made.flow.prior.sample(like, torch.Generator().manual_seed(0))
+    fields = made.flow.transform.inverse(like.replace(drawn))
+    found = made.flow.log_prob(fields, trace.Hutchinson(1), Solver("rk4", steps=8), torch.Generator().manual_seed(1))
+    wanted = made.flow.prior.log_prob(drawn, like) + made.flow.transform.log_det(fields)
+    torch.testing.assert_close(found, wanted.to(found), rtol=1e-3, atol=1.0)  # of thousands of nats
+    again = made.flow.sample(like, x0=drawn, solver=Solver("rk4", steps=8))
+    torch.testing.assert_close(again.x, fields.x, rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize(("coupling", "told"), [("independent", True), ("ot", False)])
+def test_pairs_that_disregard_the_season_are_for_networks_that_do(coupling, told, scifm_data):
+    scifm_data("ncep_air_temperature")
+    made = load_recipe("ncep_air").build({"width": 4, "coupling": coupling})
+    assert bool(made.flow.velocity_network.velocity.conditions.year) is told
 
 
 @pytest.mark.parametrize("name", ["forecast", "downscaling"])
