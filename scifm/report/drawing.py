@@ -1,4 +1,4 @@
-"""Which figures and tables a run gets; one that cannot be made is left out, for a report must not fail a trained run."""
+"""Which figures and tables a run gets; one that cannot be made is left out, since a report must fail no trained run."""
 
 from __future__ import annotations
 

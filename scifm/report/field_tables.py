@@ -4,15 +4,15 @@
     distances    what `metrics.field_distances` measures
     ensembles    what came beside several members per case
 
-Whatever is compared with the test fields has a floor: what test fields differ by among themselves.  For spectra it is the
-mean over random halves, brought from their size to that of the sets by the root of 1/n + 1/m.  Test fields that follow
-each other in time are more alike than others of their law, so that the floor is a low one.
+Whatever is compared with the test fields has a floor: what test fields differ by among themselves.  For spectra it is
+the mean over random halves, brought from their size to that of the sets by the root of 1/n + 1/m.  Test fields that
+follow each other in time are more alike than others of their law, so that the floor is a low one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -75,7 +75,9 @@ def values(samples: Tensor, data: Tensor, train: Tensor, labels: Labels, paired:
     for c, _ in labels.shown:
         for side, x in sides.items():
             name = ", ".join(filter(None, [_named(labels, c), side]))
-            error = _floor(data, len(samples), c, labels) if x is data else _spectrum_error(x, data, c, labels)
+            error = (
+                _floor(data, len(samples), c, labels) if side == "test data" else _spectrum_error(x, data, c, labels)
+            )
             rows.append([name, *(f"{v:.4g}" for v in _moments(x[:, c], labels.weights_of(c))), *map(_number, error)])
     caption = (
         f"Fields: {_how_many(samples, data, paired)}{_channels(labels)}. Mean, standard deviation and quantiles of all "
@@ -148,6 +150,8 @@ def _moments(x: Tensor, weights: Tensor | None) -> list[float]:
 
 def _spectrum_error(x: Tensor, y: Tensor, c: int, labels: Labels) -> tuple[float, float]:
     ours, theirs = (radial_spectrum(labels.filled(v, c)[:, None], labels.periodic) for v in (x, y))
+    if not (theirs.power[theirs.k > 0] > 0).all():  # data that do not vary
+        return math.nan, math.nan
     error = spectrum_error(ours, theirs)
     return error.mean, error.max
 
@@ -183,7 +187,7 @@ def _channels(labels: Labels) -> str:
     return f", {shown} of {len(labels.names)} channels" if shown < len(labels.names) else ""
 
 
-def _how_many(samples: Sequence, data: Sequence, paired: bool) -> str:
+def _how_many(samples: Tensor, data: Tensor, paired: bool) -> str:
     what = "the test data with their conditions" if paired else "the test data"
     return f"{len(samples)} samples beside {len(data)} of {what}"
 

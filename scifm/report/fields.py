@@ -93,8 +93,8 @@ def _spectra(
     labels: Labels,
     wavenumber: str,
 ) -> Any:
-    found = [spectrum(x, c, labels) for x in (data, samples)]
-    return pictures.spectra(*found, labels.units[c], wavenumber)
+    real, made = (spectrum(x, c, labels) for x in (data, samples))
+    return pictures.spectra(real, made, labels.units[c], wavenumber)
 
 
 def _radial(x: Tensor, c: int, labels: Labels) -> Spectrum:
