@@ -55,7 +55,7 @@ def rungs(recipe: Recipe, name: str) -> dict[str, float]:
         chosen = ladder.NCEP
     else:
         train, test = (Batch(b.x.double()) for b in (train, test))
-        latitude = torch.from_numpy(recipe.data.export(recipe.data.test.select([0])).lat.values).double()  # type: ignore[misc]
+        latitude = torch.from_numpy(recipe.data.export(recipe.data.test.select([0])).lat.values).double()
         chosen = ladder.globe(latitude)
     return {rung.name.strip("*"): ladder.fitted(rung, train).bits(test) for rung in chosen}
 

@@ -56,7 +56,7 @@ def test_before_any_training_the_flow_is_its_prior(name, scifm_data):
 def test_pairs_that_disregard_the_season_are_for_networks_that_do(coupling, told, scifm_data):
     scifm_data("ncep_air_temperature")
     made = load_recipe("ncep_air").build({"width": 4, "coupling": coupling})
-    assert bool(made.flow.velocity_network.velocity.conditions.year) is told
+    assert bool(made.flow.velocity.velocity.conditions.year) is told
 
 
 @pytest.mark.parametrize("name", ["forecast", "downscaling"])
