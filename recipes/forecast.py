@@ -1,9 +1,8 @@
 """A forecast of air temperature: the law of tomorrow's map given today's, from a prior that expects persistence.
 
 Maps are anomalies from climatology.  Expected is what is left of today's anomaly after the lead time, cosine mode by
-cosine mode, for large scales last and small ones do not; the prior is that plus a Gaussian field with the variance per
-mode of what persistence gets wrong: a forecast already, with an exact density.  The network learns how weather moves.
-Members are draws with the same conditions.
+cosine mode, for large scales last and small ones do not; the prior adds a Gaussian field with the variance per mode of
+what persistence gets wrong.  The network learns how weather moves.  Members are draws with the same conditions.
 """
 
 from __future__ import annotations
@@ -49,12 +48,11 @@ def recipe(
         unit=source.unit, delta=source.delta, files=source.files, export=source.export, summary=summary,
     )  # fmt: skip
     base = priors.SpectralGaussian(train.event, periodic=(False, False), spectrum=spectra.PerMode())
-    if prior == "persistence":
-        base = priors.Conditional(base, mean="expected")
-    conditions = networks.GridConditions(fields={"expected": 1}, calendar=True)
+    base = priors.Conditional(base, mean="expected") if prior == "persistence" else base
+    told = networks.GridConditions(fields={"expected": 1}, calendar=True)
     return Recipe(
         Flow(
-            networks.GaussianSkip(networks.UNet(1, (width, 2 * width, 3 * width), stem=2, conditions=conditions)),
+            networks.GaussianSkip(networks.UNet(1, (width, 2 * width, 3 * width), stem=2, conditions=told)),
             base.fit(anomaly(train)),
             objective=Objective(times=times.stratified),
             transform=anomaly,
@@ -63,8 +61,6 @@ def recipe(
         steps=steps,
         batch_size=batch_size,
         learning_rate=2e-3,
-        valid_every=500,
-        checkpoint_every=500,
         valid_samples=16,
         test_samples=test_samples,
     )
@@ -72,14 +68,13 @@ def recipe(
 
 def damping(now: Tensor, before: Tensor) -> Tensor:
     """Share of each cosine mode that is left: the regression of now on before, both (B, C, *grid), as (C, *grid)."""
-    basis = Basis(now.shape[2:], [False] * (now.ndim - 2))
-    now, before = basis.forward(now.double()), basis.forward(before.double())
+    now, before = (Basis(now.shape[2:], (False, False)).forward(x.double()) for x in (now, before))
     return ((now * before).sum(0) / before.square().sum(0)).clamp(0, 1)
 
 
 def expecting(pairs: Batch, left: Tensor) -> Batch:
     """Pairs with the expected anomaly in place of the previous one."""
-    context = {name: value for name, value in pairs.context.items() if name != "previous"}
-    basis, before = Basis(left.shape[1:], [False] * (left.ndim - 1)), pairs.context["previous"]
-    expected = basis.inverse(left * basis.forward(before.double())).to(before)
-    return Batch(pairs.x, context={**context, "expected": expected})
+    basis, before = Basis(left.shape[1:], (False, False)), pairs.context["previous"]
+    known = {name: value for name, value in pairs.context.items() if name != "previous"}
+    known["expected"] = basis.inverse(left * basis.forward(before.double())).to(before)
+    return Batch(pairs.x, context=known)
