@@ -4,10 +4,11 @@
     python benchmarks/fields_flow.py ncep_air --seeds 1 --steps 500 --samples 32
 
 Each run is one of `scifm train`, kept in runs/fields_flow/, so that an interrupted table goes on.  Likelihoods are
-those of all test fields, per kelvin, beside the closed-form Gaussians of `benchmarks/ladder.py`, fitted to the flow's
-own training fields.  Values on a lattice of steps δ get uniform noise of that width, and log2 δ is added to the bits.
+those of `--samples` test fields, evenly spaced, per kelvin.  Beside them stand the closed-form Gaussians of
+`benchmarks/ladder.py`, fitted to the flow's own training fields and tested on the same test fields.  Values on a
+lattice of steps δ get uniform noise of that width, and log2 δ is added to the bits.
 
-Spectra are in rings of |k|, of fields in the units of the model, as many samples as there are test fields; beside them
+Spectra are in rings of |k|, of fields in the units of the model, as many samples as test fields; beside them
 stands how far the training fields themselves are from the test fields, which no sampler can be expected to beat.
 """
 
@@ -45,9 +46,9 @@ def train(name: str, seed: int, steps: int | None, root: Path) -> Path:
     return harness.train(folder, words + ([] if steps is None else ["--steps", str(steps)]))
 
 
-def rungs(recipe: Recipe, name: str) -> dict[str, float]:
-    """Bits per dimension, per kelvin, of the closed-form Gaussians, fitted and tested as the flow is."""
-    train, test = recipe.data.train, recipe.data.test
+def rungs(recipe: Recipe, name: str, test: Batch) -> dict[str, float]:
+    """Bits per dimension, per kelvin, of the closed-form Gaussians, fitted to what the flow is fitted to."""
+    train = recipe.data.train
     assert isinstance(train, Batch)
     if name == "ncep_air":  # the flow's climatology, without its scale
         normal = recipe.flow.transform
@@ -75,8 +76,14 @@ def drawn(flow: Flow, like: Batch) -> tuple[Batch, float]:
 
 
 def measure(folder: Path, name: str, samples: int) -> dict[str, Any]:
-    """Figures of a finished run, kept in its folder."""
-    return harness.kept(folder / f"fields-{samples}.json", lambda: scored(folder, name, samples))
+    """Figures of a finished run, kept in its folder; those of the Gaussians are kept beside them."""
+
+    def beside() -> dict[str, float]:
+        recipe = Run.open(folder).build()
+        return rungs(recipe, name, some(recipe.data.test, samples))
+
+    figures = harness.kept(folder / f"fields-{samples}.json", lambda: scored(folder, name, samples))
+    return {**figures, "ladder": harness.kept(folder / f"ladder-{samples}.json", beside)}
 
 
 def scored(folder: Path, name: str, samples: int) -> dict[str, Any]:
@@ -105,7 +112,6 @@ def scored(folder: Path, name: str, samples: int) -> dict[str, Any]:
         "prior spectrum": [base.mean, base.max],
         "nfe": nfe,
         "fields": len(test),
-        "ladder": rungs(recipe, name),
     }
 
 

@@ -9,7 +9,7 @@ areas of the cells:
 
     climatology    training maps of the same hour and within 15 days of the day of the year, as anomalies, drawn
     persistence    what is left of yesterday's anomaly, mode by mode, plus such errors of the training pairs, drawn
-    its Gaussian   the prior of the flow: the same centre, plus a Gaussian field with the covariance of all errors
+    its Gaussian   the prior of the flow: the same centre, plus a Gaussian field with the errors' variance per mode
     flow           draws with the same conditions
 
 Errors of single cases are no independent sample, for weather lasts: ± is the standard error over test blocks.

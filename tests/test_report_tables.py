@@ -78,6 +78,11 @@ def test_the_tables_that_fit(kind, capsys):
         assert text[0] == table.caption and text[2].count("|") == text[3].count("|") == len(table.header) + 1
 
 
+def test_a_grid_has_no_tables_of_points():
+    grid = Batch(normal(4, 1, 8, 8))
+    assert fitting(grid, whole("a grid", grid)) == {}  # its own are in test_report_fields.py
+
+
 def test_samples_of_another_shape_have_no_table_and_no_samples_none():
     data = whole("clouds", Batch(normal(4, 9, 3)))
     assert fitting(Batch(normal(4, 9, 2)), data) == {} and made_tables(data, None) == []

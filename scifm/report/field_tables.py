@@ -21,7 +21,8 @@ from torch import Tensor
 from scifm.batch import Batch
 from scifm.data.source import Data
 from scifm.data.stored import some
-from scifm.metrics import area_mean, crps, field_distances, radial_spectrum, spectrum_error, spread_skill
+from scifm.metrics import area_mean, crps, field_distances, spectrum_error, spread_skill
+from scifm.report.fields import radial
 from scifm.report.labels import Labels, beside, members_of
 from scifm.tables import Table
 from scifm.verbs import evenly
@@ -149,7 +150,7 @@ def _moments(x: Tensor, weights: Tensor | None) -> list[float]:
 
 
 def _spectrum_error(x: Tensor, y: Tensor, c: int, labels: Labels) -> tuple[float, float]:
-    ours, theirs = (radial_spectrum(labels.filled(v, c)[:, None], labels.periodic) for v in (x, y))
+    ours, theirs = (radial(v, c, labels) for v in (x, y))
     if not (theirs.power[theirs.k > 0] > 0).all():  # data that do not vary
         return math.nan, math.nan
     error = spectrum_error(ours, theirs)

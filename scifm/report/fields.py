@@ -1,7 +1,7 @@
 """Figures of fields on grids, samples beside data, by channel, and of ensembles of them.
 
     samples          curves, or maps with the file's latitudes and longitudes; of a volume the layer in its middle
-    spectrum         radial: Fourier along a longitude that closes the circle, cosines elsewhere
+    spectrum         radial: Fourier along a longitude that closes the circle, cosines elsewhere; without the corners
     zonal_spectrum   along circles of latitude, where there are some
     degree_spectrum  on the sphere, where they go from pole to pole
     rank_histogram, spread_skill     where there are several members for each case
@@ -24,7 +24,7 @@ from scifm.metrics import degree_spectrum, radial_spectrum, rank_histogram, spre
 from scifm.metrics.spectra import Spectrum
 from scifm.report.labels import Labels
 
-__all__ = ["draw_ensembles", "draw_fields", "few"]
+__all__ = ["draw_ensembles", "draw_fields", "few", "radial"]
 
 VALUES = 2**24  # of one channel that a figure looks at
 COLUMNS = 4
@@ -46,7 +46,7 @@ def draw_fields(draw: Draw, data: Batch, samples: Tensor, labels: Labels) -> Non
     for c, tag in labels.shown:
         draw(f"samples{tag}.png", _fields, x, samples, c, labels, paired)
         both = [few(v) for v in (x, samples)]
-        draw(f"spectrum{tag}.png", _spectra, _radial, *both, c, labels, "cycles per grid step")
+        draw(f"spectrum{tag}.png", _spectra, radial, *both, c, labels, "cycles per grid step")
         if labels.circles:
             draw(f"zonal_spectrum{tag}.png", _spectra, _zonal, *both, c, labels, "cycles per circle")
         if labels.globe:
@@ -97,8 +97,11 @@ def _spectra(
     return pictures.spectra(real, made, labels.units[c], wavenumber)
 
 
-def _radial(x: Tensor, c: int, labels: Labels) -> Spectrum:
-    return radial_spectrum(labels.filled(x, c)[:, None], labels.periodic)
+def radial(x: Tensor, c: int, labels: Labels) -> Spectrum:
+    """Radial spectrum of a channel of fields (B, C, *grid), without the corners of the box, which few modes reach."""
+    found = radial_spectrum(labels.filled(x, c)[:, None], labels.periodic)
+    inside = found.k <= 0.5
+    return Spectrum(found.k[inside], found.power[inside], found.modes[inside], found.size)
 
 
 def _zonal(x: Tensor, c: int, labels: Labels) -> Spectrum:
