@@ -10,13 +10,16 @@ forgets; `to_xarray` puts data and samples back into that form.  Files that cann
     series      data for training: splits, anomalies
     dims        which dim is time, latitude, longitude, level: attributes, names, or your word
     calendar    times as days in the file's own calendar
+    alike       another file, as the data of a run were read; likeness, what is to be the same
     masks       what is always missing, and what is missing now and then
+    lattices    steps of packed files
     cells       coordinates that are none, and whether longitude closes the circle
     codec       the spec as JSON, bit for bit
 """
 
 from __future__ import annotations
 
+from scifm.data.grids.alike import Fields, read_alike
 from scifm.data.grids.dims import SAMPLE_DIMS
 from scifm.data.grids.files import open_file
 from scifm.data.grids.reading import from_xarray, gridded
@@ -28,6 +31,7 @@ from scifm.data.grids.writing import to_xarray
 __all__ = [
     "SAMPLE_DIMS",
     "Coordinate",
+    "Fields",
     "GridSpec",
     "Variable",
     "anomalies",
@@ -35,6 +39,7 @@ __all__ = [
     "gridded",
     "open_file",
     "read",
+    "read_alike",
     "stream",
     "to_xarray",
 ]
