@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from scifm.data.grids.spec import Coordinate, GridSpec, Variable
-from scifm.data.transforms import Affine
+from scifm.data.transforms import Affine, convert_units
 from scifm.data.transforms.units import same_unit
 
 if TYPE_CHECKING:
