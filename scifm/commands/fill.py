@@ -97,7 +97,7 @@ def command(words: Sequence[str]) -> int:
             seen, inside = observed.flatten(1).sum(1), int(fields.inside.sum())
             print(
                 f"{len(batch)} fields x {found.number} members; {int(seen.min())} .. {int(seen.max())} of {inside} "
-                f"values observed, noise {float(scale):.3g} {unit}; members are {float(off):.2f} times that from them (rms)"
+                f"values observed, noise {float(scale):.3g} {unit}; members miss them by {float(off):.2f} of it (rms)"
             )
             print(output)
 
