@@ -1,8 +1,9 @@
 """A forecast of air temperature: the law of tomorrow's map given today's, from a prior that expects persistence.
 
-Maps are anomalies from climatology.  Expected is today's anomaly times what is left of it after the lead time, point by
-point; the prior is that plus a Gaussian field with the variance per mode of what persistence gets wrong: a forecast
-already, with an exact density.  The network learns how weather moves.  Members are draws with the same conditions.
+Maps are anomalies from climatology.  Expected is what is left of today's anomaly after the lead time, cosine mode by
+cosine mode, for large scales last and small ones do not; the prior is that plus a Gaussian field with the variance per
+mode of what persistence gets wrong: a forecast already, with an exact density.  The network learns how weather moves.
+Members are draws with the same conditions.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from scifm.data import Data, load_dataset
 from scifm.data.lagged import lagged
 from scifm.data.transforms import Climatology
 from scifm.priors import spectra
+from scifm.priors.spectral import Basis
 
 
 def recipe(
@@ -23,7 +25,7 @@ def recipe(
     lead: float = 1.0,
     prior: Literal["persistence", "climatology"] = "persistence",
     width: int = 32,
-    steps: int = 3000,
+    steps: int = 1500,
     batch_size: int = 16,
     test_samples: int = 64,
 ):
@@ -52,7 +54,7 @@ def recipe(
     conditions = networks.GridConditions(fields={"expected": 1}, calendar=True)
     return Recipe(
         Flow(
-            networks.UNet(1, (width, 2 * width, 3 * width), stem=2, conditions=conditions),
+            networks.GaussianSkip(networks.UNet(1, (width, 2 * width, 3 * width), stem=2, conditions=conditions)),
             base.fit(anomaly(train)),
             objective=Objective(times=times.stratified),
             transform=anomaly,
@@ -69,12 +71,15 @@ def recipe(
 
 
 def damping(now: Tensor, before: Tensor) -> Tensor:
-    """Share of an anomaly that is left, point by point: the regression of now on before, (1, C, *grid)."""
-    share = (now.double() * before.double()).sum(0) / before.double().square().sum(0)
-    return share.clamp(0, 1).to(now)[None]
+    """Share of each cosine mode that is left: the regression of now on before, both (B, C, *grid), as (C, *grid)."""
+    basis = Basis(now.shape[2:], [False] * (now.ndim - 2))
+    now, before = basis.forward(now.double()), basis.forward(before.double())
+    return ((now * before).sum(0) / before.square().sum(0)).clamp(0, 1)
 
 
 def expecting(pairs: Batch, left: Tensor) -> Batch:
     """Pairs with the expected anomaly in place of the previous one."""
     context = {name: value for name, value in pairs.context.items() if name != "previous"}
-    return Batch(pairs.x, context={**context, "expected": left * pairs.context["previous"]})
+    basis, before = Basis(left.shape[1:], [False] * (left.ndim - 1)), pairs.context["previous"]
+    expected = basis.inverse(left * basis.forward(before.double())).to(before)
+    return Batch(pairs.x, context={**context, "expected": expected})

@@ -2,7 +2,8 @@
 
 NCEP reanalysis over North America, 2013-14, 25 x 53 points.  The climatology (annual harmonics and hour of day, point
 by point) is fitted on the training blocks; the prior is a Gaussian field whose variance per cosine mode is that of the
-training anomalies.  Samples come back as an xarray Dataset in kelvin, with the file's coordinates and attributes.
+training anomalies.  The network learns what is left, told the time of year and of day, for weather varies more in
+winter.  Samples come back as an xarray Dataset in kelvin, with the file's coordinates and attributes.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ def recipe(
     prior: Literal["spectral", "full", "white"] = "spectral",
     path: Literal["linear", "vp", "trigonometric"] = "linear",
     coupling: Literal["independent", "ot"] = "independent",
+    season: bool = True,
     harmonics: int = 3,
-    steps: int = 3000,
+    width: int = 32,
+    steps: int = 1500,
     batch_size: int = 16,
     test_samples: int = 126,
 ):
@@ -30,7 +33,9 @@ def recipe(
     prior: a variance per mode, the full covariance of all points, or white noise
     path: straight, variance preserving, or a quarter of a circle
     coupling: how draws of the prior are paired with data: at random, or by optimal transport in the metric of the prior
+    season: tell the network the time of year and of day; not with ot, whose pairs disregard them
     harmonics: annual, in the climatology
+    width: channels of the network's finest level
     steps: of the optimiser
     batch_size: maps per step
     test_samples: maps of the test split that are scored
@@ -38,16 +43,15 @@ def recipe(
     data = load_dataset("ncep_air").ncep_air()
     anomaly = Climatology(harmonics=harmonics, per="global").fit(data.train)
     base = _prior(prior, anomaly(data.train))
-    velocity = networks.UNet(1, widths=(32, 64, 96), stem=2)
+    curve = {"linear": paths.Linear, "vp": paths.VariancePreserving, "trigonometric": paths.Trigonometric}[path]()
+    told = networks.GridConditions(calendar=season and coupling != "ot")
+    unet = networks.UNet(1, (width, 2 * width, 3 * width), stem=2, conditions=told)
     return Recipe(
         Flow(
-            velocity,
+            networks.GaussianSkip(unet, curve),
             base,
-            # the network does not look at the time: it serves the climatology only
-            coupling=couplings.OptimalTransport(ignore=("time",), prior=base)
-            if coupling == "ot"
-            else couplings.independent,
-            path={"linear": paths.Linear, "vp": paths.VariancePreserving, "trigonometric": paths.Trigonometric}[path](),
+            coupling=couplings.OptimalTransport(("time",), base) if coupling == "ot" else couplings.independent,
+            path=curve,
             objective=Objective(times=times.stratified),
             transform=anomaly,
         ),

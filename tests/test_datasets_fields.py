@@ -209,3 +209,47 @@ def test_arrays_that_cannot_be_kept_are_said_to_be_lost(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="set: what was made cannot be kept in .*XDG_CACHE_HOME"):
         assert fetch.keep("set", {"a.npy": np.zeros(3)}) == []
+
+
+# -- global temperature --------------------------------------------------------------------------------------
+
+
+def test_deviations_of_members_have_the_variance_of_a_member():
+    module = load_dataset("global_temperature")
+    members = torch.randn(8, 20_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    shared = torch.linspace(0, 100, 20_000, dtype=torch.float64)[:, None]
+    y = module.deviations(3 * members + shared)
+    torch.testing.assert_close(y.double().std((1, 2)), torch.full((8,), 3.0, dtype=torch.float64), rtol=0.03, atol=0)
+    assert y[:6].mean(0).abs().max() < 1e-4  # in the mean are the training members
+    other = members.clone()
+    other[6:] += 5
+    assert torch.equal(module.deviations(3 * other + shared)[:6], y[:6])  # and no others
+
+
+def test_global_temperature_is_split_by_member_and_goes_out_labelled(scifm_data):
+    scifm_data("csm_trefht_t42_global")
+    data = load_dataset("global_temperature").global_temperature()
+    assert [len(b) for b in (data.train, data.valid, data.test)] == [660, 110, 110]
+    assert data.unit == "K" and data.delta is None and len(data.files) == 8
+    spreads = [float(b.x.std()) for b in (data.train, data.valid, data.test)]
+    assert max(spreads) / min(spreads) < 1.03
+    assert torch.equal(data.train.context["time"][:110], data.test.context["time"])
+    back = data.export(data.test.select([0, 1, 2]))
+    assert back.TREFHT.dims == ("realization", "lat", "lon") and back.TREFHT.attrs["units"] == "K"
+    assert "less the mean" in back.TREFHT.attrs["long_name"] and (np.diff(back.lat) > 0).all()
+    np.testing.assert_array_equal(back.TREFHT.values, data.test.x[:3, 0].numpy())
+
+
+def test_global_temperature_refuses_another_file(scifm_data, tmp_path):
+    import xarray as xr
+
+    module = load_dataset("global_temperature")
+    path = scifm_data("csm_trefht_t42_global") / next(iter(module.FILES))
+    with xr.open_dataset(path) as file:
+        file.load()
+    cut = tmp_path / path.name
+    for spoilt, message in ((file.isel(time=slice(5)), "expected .* values"), (file + 1, "other values")):
+        spoilt.TREFHT.attrs.update(file.TREFHT.attrs)
+        spoilt.to_netcdf(cut)
+        with pytest.raises(ValueError, match=message):
+            module.read([cut])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from scifm import Batch
+from scifm.bits import Estimate
 from scifm.cli import main
 from scifm.report import figures, page, read_samples
 from scifm.run import Run, write_json
@@ -37,26 +39,25 @@ def with_numbers(run: Run) -> None:
     )
 
 
-def test_the_spectrum_that_is_drawn_is_that_of_cosines_without_mean_and_corners() -> None:
-    from scifm.report import _spectra
+def test_the_bars_are_the_ladder_of_pictures(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scifm import pictures
 
-    n, cycles = 32, 5
-    wave = np.cos(2 * np.pi * cycles * (np.arange(n) + 0.5) / n)  # a DCT mode
-    real = np.broadcast_to(wave, (3, n, n)) + 100.0  # the mean does not count
-    noise = np.random.default_rng(0).standard_normal((400, n, n)) * 3
-    data, samples = _spectra(np.ascontiguousarray(real), noise, "K").axes[0].lines
-    k, power = data.get_data()
-    assert k.min() > 0 and k.max() <= 0.5 and np.all(np.diff(k) > 0)
-    assert k[power.argmax()] == pytest.approx(cycles / n, abs=0.5 / n)
-    assert np.delete(power, power.argmax()).max() < 1e-12 * power.max()
-    assert samples.get_data()[1] == pytest.approx(9.0, rel=0.1)
+    drawn: list[dict[str, Estimate]] = []
+    monkeypatch.setattr(pictures, "ladder", lambda scores, found=pictures.ladder: drawn.append(scores) or found(scores))
+    with_numbers(run)
+    assert {p.name for p in figures(run, None, None)} == {"loss.png", "bits_per_dim.png"}
+    (scores,) = drawn
+    assert list(scores) == ["flow", "prior", "white"] and scores["flow"] == Estimate(1.5, 0.25)
+    assert scores["white"].value == -4 and math.isnan(scores["white"].stderr)
 
 
 @pytest.mark.parametrize(
     ("event", "expected"),
     [
         ((1, 8, 9), {"samples.png", "spectrum.png"}),
-        ((2, 8, 9), {"samples.png", "spectrum.png"}),
+        ((2, 8, 9), {"samples-0.png", "samples-1.png", "spectrum-0.png", "spectrum-1.png"}),
+        ((1, 11), {"samples.png", "spectrum.png"}),
+        ((1, 5, 4, 6), {"samples.png", "spectrum.png"}),
         ((2,), {"samples.png"}),
         ((7,), {"samples.png"}),
         ((1, 2, 2), {"samples.png"}),

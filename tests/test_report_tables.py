@@ -59,7 +59,6 @@ KINDS = {
     "elements alone": (ragged([3, 4], z=torch.ones(7, dtype=torch.long)), {}, ["molecules"]),
     "clouds": (Batch(normal(4, 9, 2)), {}, ["clouds"]),
     "ragged clouds": (ragged([9, 7, 5]), {}, ["clouds"]),
-    "a grid": (Batch(normal(4, 1, 8, 8)), {}, []),
     "points of the plane": (Batch(normal(4, 2)), {}, []),
     "a field of three": (Batch(normal(4, 3)), {}, []),
 }

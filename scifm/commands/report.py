@@ -30,7 +30,7 @@ def command(words: Sequence[str]) -> int:
 
 
 def draw_report(run: Run, recipe: Recipe) -> list[Path]:
-    """Draw the figures of a run and write its report.md, with tables of sets of points; the files written.
+    """Draw the figures of a run and write its report.md, with tables of samples beside data; the files written.
 
     A figure or a table that cannot be made, such as one of samples that a recipe exports in a form of its own, is left
     out with a line on stderr: a report never fails a trained run.
@@ -38,13 +38,22 @@ def draw_report(run: Run, recipe: Recipe) -> list[Path]:
     from scifm import report as reports
     from scifm import verbs
 
-    samples = None
+    data, samples, labels, members = recipe.data, None, None, None
     if run.samples is not None:
         try:
-            samples = reports.read_batch(run.samples, recipe.data.test)
+            samples = reports.read_batch(run.samples, data.test)
         except Exception as error:
             reports.left_out(f"figures of {run.samples.name}", error)
-    count = 2000 if samples is None else max(64, len(samples))
-    data = recipe.data
-    made = reports.figures(run, verbs.evenly(data.test, count), samples, data.unit, data.energy)
-    return [*made, reports.page(run, made, reports.tables(data, samples))]
+    if samples is not None and reports.is_field(data.test):
+        try:
+            labels = reports.read_labels(run.samples, data)
+        except Exception as error:
+            reports.left_out("coordinates of the fields", error)
+            labels = reports.Labels.plain(data.test.event, data.unit)
+    if samples is None or labels is None:
+        shown = verbs.evenly(data.test, 2000 if samples is None else max(64, len(samples)))
+    else:
+        shown = reports.beside(samples, data.test, labels)
+        members = reports.members_of(samples, data.test, labels)
+    made = reports.figures(run, shown, samples, data.unit, data.energy, labels, members)
+    return [*made, reports.page(run, made, reports.tables(data, samples, labels))]

@@ -5,7 +5,7 @@ writes one.  Data are grey, samples blue.  What is measured is in `scifm.metrics
 """
 
 from scifm.pictures.coasts import coastlines
-from scifm.pictures.fields import panels
+from scifm.pictures.fields import curves, panels
 from scifm.pictures.points import bonds, chain, clouds, energies, gyration, pair_functions, torsion_plane
 from scifm.pictures.scores import ladder, rank_histogram, spectra, spread_skill
 
@@ -14,6 +14,7 @@ __all__ = [
     "chain",
     "clouds",
     "coastlines",
+    "curves",
     "energies",
     "gyration",
     "ladder",

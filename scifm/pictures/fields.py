@@ -1,4 +1,4 @@
-"""Maps of fields: samples below data, to one scale, with coastlines where there are some."""
+"""Maps of fields, samples below data, with coastlines where there are some; and curves, samples beside data."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from scifm.figure import canvas
+from scifm.figure import DATA, FLOW, canvas
 from scifm.pictures.coasts import coastlines
 
-__all__ = ["panels"]
+__all__ = ["curves", "panels"]
 
 
 def panels(
@@ -59,6 +59,43 @@ def panels(
                 ax.invert_yaxis()
         line[0].set_ylabel(label)
     made.colorbar(image, ax=axes, label=unit, shrink=0.8)
+    return made
+
+
+def curves(
+    data: Tensor, samples: Tensor, along: Tensor | None = None, name: str = "", unit: str = "", most: int = 30
+) -> Any:
+    """Curves of data, evenly spaced in their order, beside the first samples, to one scale.
+
+    Args:
+        data, samples: (B, n) of one channel; NaN where there is none.
+        along: (n,) where the values are; by default their numbers.
+        name: of that coordinate, with its unit.
+        unit: of the values.
+        most: curves of each.
+
+    Raises:
+        ValueError: for curves or a coordinate that do not fit.
+    """
+    n = data.shape[-1] if data.ndim else 0
+    if data.ndim != 2 or data.shape[1:] != samples.shape[1:] or not len(data) or not len(samples):
+        raise ValueError(
+            f"curves: expected curves (B, n) of one length, got {tuple(data.shape)} and {tuple(samples.shape)}; pick "
+            "a channel, x[:, 0]."
+        )
+    if along is not None and tuple(along.shape) != (n,):
+        raise ValueError(f"curves: expected a coordinate (n,) of the curves' {n} values, got {tuple(along.shape)}.")
+    x = np.arange(n) if along is None else along.double().cpu().numpy()
+    chosen = np.linspace(0, len(data) - 1, min(most, len(data))).round().astype(int)
+    both = [v.detach().double().cpu().numpy() for v in (data[chosen.tolist()], samples[:most])]
+    made, axes = canvas(8, 3.2, 1, 2, sharex=True, sharey=True)
+    for ax, values, colour, label in zip(axes, both, (DATA, FLOW), ("data", "samples"), strict=True):
+        ax.plot(x, values.T, color=colour, lw=0.8, alpha=max(0.25, 0.9 - 0.03 * len(values)))
+        ax.set(title=label, xlabel=name)
+    fine = np.concatenate([v[np.isfinite(v)] for v in both])
+    low, high = np.percentile(fine, [0.1, 99.9]) if fine.size else (0.0, 1.0)  # a stray sample spoils no scale
+    pad = 0.1 * (high - low) or 1.0
+    axes[0].set(ylim=(low - pad, high + pad), ylabel=unit)
     return made
 
 
