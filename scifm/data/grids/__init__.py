@@ -8,6 +8,7 @@
 forgets; `to_xarray` puts data and samples back into that form.  Files that cannot go in are refused with their reason.
 
     series      data for training: splits, anomalies
+    bases       the Gaussian that suits a grid and its data
     dims        which dim is time, latitude, longitude, level: attributes, names, or your word
     calendar    times as days in the file's own calendar
     alike       another file, as the data of a run were read; likeness, what is to be the same
@@ -20,6 +21,7 @@ forgets; `to_xarray` puts data and samples back into that form.  Files that cann
 from __future__ import annotations
 
 from scifm.data.grids.alike import Fields, read_alike
+from scifm.data.grids.bases import base
 from scifm.data.grids.dims import SAMPLE_DIMS
 from scifm.data.grids.files import open_file
 from scifm.data.grids.reading import from_xarray, gridded
@@ -35,6 +37,7 @@ __all__ = [
     "GridSpec",
     "Variable",
     "anomalies",
+    "base",
     "from_xarray",
     "gridded",
     "open_file",
