@@ -3,8 +3,8 @@
     scifm train grid --file my.zarr --variable z,t --samples member,time
 
 What was understood is printed first.  The series is cut into blocks of time with gaps; the annual and the daily cycle
-are taken out, or the mean map.  The prior is the Gaussian that suits the training data best: a spectrum, a covariance per
-zonal wavenumber where longitude closes the circle, rows given the rows before inside a mask (`grids.base`).
+are taken out, or the mean map.  The prior is the Gaussian that suits the training data best: a spectrum, a covariance
+per zonal wavenumber where longitude closes the circle, rows given the rows before inside a mask (`grids.base`).
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.priors.base import Prior
+from scifm.priors.choice import halves
 from scifm.priors.spectra import Isotropic, Spectrum
 from scifm.priors.spectral import SpectralGaussian
 from scifm.priors.subspace import inside
@@ -63,7 +64,7 @@ class RowGaussian(Prior):
         periodic: bool | Sequence[bool] = False,
         spectrum: Spectrum = Isotropic(),
         order: int = 2,
-        shrink: Sequence[float] = (0.02, 0.05, 0.1, 0.2, 0.4),
+        shrink: Sequence[float] = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6),
     ):
         super().__init__()
         self.shape, self.order, self.shrink = tuple(shape), int(order), tuple(shrink)
@@ -103,15 +104,14 @@ class RowGaussian(Prior):
     # -- fitting -----------------------------------------------------------------------------------------
 
     def fit(self, batch: Batch) -> RowGaussian:
-        """Mean and covariances of `batch` (B, C, H, W); the shrinkage from its last fifth, held out as a block.
+        """Mean and covariances of `batch` (B, C, H, W); the shrinkage from its last fifth, held out with a gap.
 
         Outside of the mask anything may stand, NaN too.
         """
         x = self.project(batch.x, batch).double()
         if len(x) < 10 or not x.isfinite().all():
             raise ValueError(f"RowGaussian.fit: expected at least 10 finite samples, got {len(x)}.")
-        cut = len(x) - len(x) // 5
-        head, tail = x[:cut], x[cut:]
+        head, tail = halves(x)
         blocks, scale = self._structure(head)
         scores = {}
         y = (head - head.mean(0)).flatten(1)
@@ -135,17 +135,29 @@ class RowGaussian(Prior):
         """(places before, places of the row, their covariance under the target) for each row, and its scale."""
         self.target.fit(Batch(x - x.mean(0)))
         blocks, own = [], 0.0
+        recent: list[Tensor] = []  # covariances of the rows before, and of this one, with all values
         for r, b in zip(self.rows, self.before, strict=True):
-            k = torch.cat([b, r]).to(x.device)
-            unit = x.new_zeros(len(k), self.mask.numel())
-            unit[torch.arange(len(k)), k] = 1
-            basis = self.target.basis
-            c = basis.inverse(basis.forward(unit.reshape(-1, *self.shape)) * self.target.variance.to(x))
-            S = c.flatten(1)[:, k]
-            own += float(S.diagonal()[len(b) :].sum())
-            blocks.append((b.to(x.device), r.to(x.device), S))
+            r, b = r.to(x.device), b.to(x.device)
+            c = self._columns(r).to(x)
+            recent = [*recent[-self.order :], c]
+            S = torch.cat([each[:, torch.cat([b, r])] for each in recent])
+            own += float(c[:, r].diagonal().sum())
+            blocks.append((b, r, S))
         total = float((x - x.mean(0)).square().mean(0).sum())
         return blocks, total / own  # the target saw zeros outside the mask
+
+    def _columns(self, places: Tensor) -> Tensor:
+        """The target's covariance of some values with all, (n, values); where the row closes, one column's, turned."""
+        basis, W = self.target.basis, self.shape[-1]
+        column = places % W
+        wanted, which = (places - column if basis.periodic[-1] else places).unique(return_inverse=True)
+        unit = self.target.variance.new_zeros(len(wanted), *self.shape)
+        unit.view(len(wanted), -1)[torch.arange(len(wanted)), wanted] = 1
+        c = basis.inverse(basis.forward(unit) * self.target.variance)[which]
+        if basis.periodic[-1]:
+            turned = (torch.arange(W, device=places.device) - column[:, None]) % W
+            c = c.gather(-1, turned[:, None, None].expand_as(c))
+        return c.flatten(1)
 
     # -- the law -----------------------------------------------------------------------------------------
 
