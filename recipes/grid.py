@@ -3,8 +3,8 @@
     scifm train grid --file my.zarr --variable z,t --samples member,time
 
 What was understood is printed first.  The series is cut into blocks of time with gaps; the annual and the daily cycle
-are taken out, or the mean map.  The prior has the variance of the training data per mode, Fourier along a longitude
-that closes the circle and cosines elsewhere; over a mask, white noise inside it.
+are taken out, or the mean map.  The prior is the Gaussian that suits the training data best: a spectrum, a covariance
+per zonal wavenumber where longitude closes the circle, rows given the rows before inside a mask (`grids.base`).
 """
 
 from __future__ import annotations
@@ -12,13 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import torch
-
-from scifm import Flow, Objective, Recipe, couplings, networks, priors, times
+from scifm import Flow, Objective, Recipe, couplings, networks, times
 from scifm.couplings import independent
 from scifm.data import grids
 from scifm.data.stored import some
-from scifm.priors import spectra
 
 
 def recipe(
@@ -55,7 +52,7 @@ def recipe(
     data, spec = opened(file, variable, samples, dims=dict(d.split("=") for d in dims), missing=missing)
     known = some(data.train)
     anomaly = grids.anomalies(known, spec, harmonics)
-    base = _prior(spec, anomaly(known))
+    base = grids.base(spec, anomaly(known))
     padding, stem = ["circular" if c else "replicate" for c in spec.periodic], 2 if min(spec.event[1:]) > 30 else 1
     velocity = networks.UNet(spec.event[0], (width, 2 * width, 3 * width), padding=padding, stem=stem)
     # the network does not look at the time: it serves the climatology only
@@ -70,10 +67,3 @@ def recipe(
         valid_samples=16,
         test_samples=test_samples,
     )
-
-
-def _prior(spec: grids.GridSpec, anomalies) -> priors.Prior:
-    if spec.mask is not None:
-        return priors.Masked(torch.from_numpy(spec.mask)).fit(anomalies)
-    spectrum = spectra.PerMode() if len(anomalies) >= 8 else spectra.Isotropic()
-    return priors.SpectralGaussian(spec.event, spec.periodic, spectrum).fit(anomalies)

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from scifm import trace as traces
 from scifm.batch import Batch
@@ -22,7 +23,7 @@ from scifm.support import log_det
 if TYPE_CHECKING:
     from scifm.flow import Flow
 
-__all__ = ["baselines"]
+__all__ = ["baselines", "closed_form"]
 
 
 def baselines(
@@ -67,13 +68,22 @@ def baselines(
     device = torch.device("cpu") if generator is None else generator.device
     base = int(torch.randint(2**31, (), generator=generator, device=device))
     noise = Noise(base, delta, draws, traces.Exact())
-    return {name: _closed_form(flow, prior, test, noise) for name, prior in found.items()}
+    return {name: _estimate(flow, prior, test, noise) for name, prior in found.items()}
+
+
+def _estimate(flow: Flow, prior: Prior, test: Batch, noise: Noise) -> Estimate:
+    return estimate(-closed_form(flow, prior, test, noise) / (prior.dims(test).double().cpu() * math.log(2)))
 
 
 @torch.no_grad()
-def _closed_form(flow: Flow, prior: Prior, test: Batch, noise: Noise) -> Estimate:
+def closed_form(flow: Flow, prior: Prior, test: Batch, noise: Noise) -> Tensor:
+    """log P of each sample under a prior in the flow's model units, (B,) float64 on the CPU, in the user's units.
+
+    Args:
+        noise: of the score beside which it is to stand; of the bin where it has a delta, else a density.
+    """
     logs, dims = [], prior.dims(test).double().cpu()
     for data in noise(test, range(len(test)))[0]:
         model = flow.transform(data)
         logs.append((prior.log_prob(model.x, model).double() + log_det(flow.transform, data, flow.prior)).cpu())
-    return estimate(-mixture(torch.stack(logs), dims, noise.delta) / (dims * math.log(2)))
+    return mixture(torch.stack(logs), dims, noise.delta)

@@ -1,4 +1,4 @@
-"""The command `scifm`: train, sample, score, reweight, report, list, info.
+"""The command `scifm`: train, sample, score, fill, reweight, report, list, info.
 
 Nothing heavy is imported before the words of the command line have been understood: help and misspelt words answer
 at once, in one line that names the nearest right word.  SCIFM_DEBUG=1 shows where an error came from.
@@ -21,7 +21,7 @@ from scifm.recipe import nearest
 
 __all__ = ["main"]
 
-_WORK = ("train", "sample", "score", "reweight", "report")
+_WORK = ("train", "sample", "score", "fill", "reweight", "report")
 _COMMANDS = (*_WORK, "list", "info")
 _HELP = """\
 usage: scifm COMMAND ...
@@ -31,6 +31,7 @@ A flow is a velocity network, a prior, a coupling and a path; it is trained, sam
   train RECIPE    train a recipe, then sample, score and report it
   sample RUN      draw samples from a trained run
   score RUN       held-out likelihood in bits per dimension, with its error
+  fill RUN FILE   complete fields from those with gaps, with a trained run
   reweight RUN    samples weighted to the law of a known energy: effective samples, log Z
   report RUN      figures and report.md
   list            recipes, data sets and runs

@@ -25,6 +25,7 @@ import torch
 
 from scifm import __version__
 from scifm.batch import Batch
+from scifm.run import atomic
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from scifm.data import Data
     from scifm.samples import Drawn
 
-__all__ = ["dataset", "is_store", "units_of", "write_store"]
+__all__ = ["dataset", "is_store", "save", "stamp", "units_of", "write_store"]
 
 
 def dataset(chunks: Iterable[Drawn], data: Data, about: Mapping[str, Any]) -> xr.Dataset:
@@ -48,23 +49,38 @@ def dataset(chunks: Iterable[Drawn], data: Data, about: Mapping[str, Any]) -> xr
     made = data.export(Batch.join([d.batch for d in drawn]))
     if isinstance(made, xr.DataArray):
         made = made.to_dataset(name=made.name or "samples", promote_attrs=True)
-    made.attrs["Conventions"] = "CF-1.11"
-    line = f"{time.strftime('%Y-%m-%d %H:%M:%S%z')}: scifm {__version__} sample{_how(drawn, about)}"
-    made.attrs["history"] = f"{line}\n{made.attrs.get('history', '')}".strip()
-    made.attrs |= {f"scifm_{k}": v for k, v in about.items() if isinstance(v, str | int | float)}
     counts = [d.nfe for d in drawn if d.nfe is not None]
-    if counts:
-        made.attrs["scifm_nfe"] = float(torch.cat(counts).double().mean())
+    stamp(made, "sample", about, float(torch.cat(counts).double().mean()) if counts else None)
     return _with_density(made, drawn, data, about)
 
 
-def _how(drawn: list[Drawn], about: Mapping[str, Any]) -> str:
-    """: seed 0, bosh5 rtol 1e-05, tolerances ..., 38.2 evaluations per sample."""
+def stamp(made: xr.Dataset, verb: str, about: Mapping[str, Any], nfe: float | None = None) -> None:
+    """Put into a dataset's attributes how it was made, and a line into its history.
+
+    Args:
+        verb: the command.
+        about: plain values; run, seed, solver and tolerances go into the line.
+        nfe: evaluations per sample.
+    """
     said = [f"{k} {about[k]}" for k in ("run", "seed", "solver", "tolerances") if about.get(k) not in (None, "")]
-    counts = [d.nfe for d in drawn if d.nfe is not None]
-    if counts:
-        said.append(f"NFE {float(torch.cat(counts).double().mean()):.4g} per sample")
-    return f": {', '.join(said)}" if said else ""
+    said += [] if nfe is None else [f"NFE {nfe:.4g} per sample"]
+    line = f"{time.strftime('%Y-%m-%d %H:%M:%S%z')}: scifm {__version__} {verb}" + (
+        f": {', '.join(said)}" if said else ""
+    )
+    made.attrs["Conventions"] = "CF-1.11"
+    made.attrs["history"] = f"{line}\n{made.attrs.get('history', '')}".strip()
+    made.attrs |= {f"scifm_{k}": v for k, v in about.items() if isinstance(v, str | int | float)}
+    if nfe is not None:
+        made.attrs["scifm_nfe"] = nfe
+
+
+def save(made: xr.Dataset, path: Path) -> None:
+    """A dataset as .nc or .zarr, made beside its place and moved there whole."""
+    if path.suffix == ".zarr":
+        write_store(made, path)
+        return
+    with atomic(path) as temporary:
+        made.to_netcdf(temporary, engine="h5netcdf")
 
 
 def _with_density(made: xr.Dataset, drawn: list[Drawn], data: Data, about: Mapping[str, Any]) -> xr.Dataset:

@@ -30,9 +30,15 @@ __all__ = ["command"]
 def command(words: Sequence[str]) -> int:
     """`scifm score RUN`."""
     parser = run_parser("score", "Likelihood of held-out data in bits per dimension, beside Gaussian baselines.")
-    parser.add_argument("--split", choices=("test", "valid", "train"), default="test", help="default test")
+    parser.add_argument("--split", choices=("test", "valid", "train"), help="default test")
     parser.add_argument("-n", "--samples", type=positive, metavar="INT", help="how many (default: the recipe's)")
     parser.add_argument("--draws", type=positive, metavar="INT", help="dequantisation draws (default: the recipe's)")
+    parser.add_argument(
+        "--file",
+        type=Path,
+        metavar="FILE",
+        help="score each sample of this file, on the grid of the run's data",
+    )
     trace_flags(parser)
     parser.add_argument(
         "--precision",
@@ -40,11 +46,19 @@ def command(words: Sequence[str]) -> int:
         metavar="FLOAT",
         help="add probes down to this standard error, bits/dim",
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="JSON file (default in the run's folder)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE",
+        help="JSON file, with --file .nc or .zarr (default in the run's folder)",
+    )  # fmt: skip
     flow_flags(parser)
     found = parser.understand(words)
     if found.exact and found.precision:
         raise WrongUse("--precision is about random probes, which --exact has none of; leave one of them out.")
+    if found.file is not None:
+        from scifm.commands.score_file import score_file
+
+        return score_file(found, words)
+    found.split = found.split or "test"
     run = Run.open(found.run)
     device, _ = machine(found.device, found.threads)
     solver = solver_of(found)

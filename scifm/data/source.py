@@ -17,7 +17,10 @@ from scifm.schedule import Stretches
 if TYPE_CHECKING:
     from scifm.energies import Energy
 
-__all__ = ["Data", "Writer"]
+__all__ = ["Data", "Reader", "Writer"]
+
+Reader = Callable[[Path], Any]
+"""reader(path): samples of another file, as `scifm.data.grids.Fields`, understood as the data of the run were."""
 
 Writer = Callable[[Path, Batch, Tensor | None, Mapping[str, Any]], None]
 """writer(path, batch, log_prob, about): samples to a file of one format.
@@ -39,6 +42,7 @@ class Data:
         files: what was read; a run keeps copies.
         export: a batch in the user's units -> what the user brought, as an `xr.Dataset`; samples can then go to .nc
             and .zarr.
+        read: another file of the user's on the same grid, for `scifm score --file` and `scifm fill`.
         writers: suffix, e.g. ".pdb" -> `Writer`, for the other formats that samples can go to. An .npz always works.
         summary: what was understood, printed before training.
         energy: U/T of each sample in the user's units, where the data follow exp(−U/T)/Z; samples of a flow can then be
@@ -57,6 +61,7 @@ class Data:
     delta: float | None = None
     files: tuple[Path, ...] = ()
     export: Callable[[Batch], Any] | None = None
+    read: Reader | None = None
     writers: Mapping[str, Writer] = field(default_factory=dict)
     summary: str = ""
     energy: Energy | None = None

@@ -4,6 +4,7 @@ from scifm.priors import spectra, variances
 from scifm.priors.ar1 import AR1
 from scifm.priors.base import Prior
 from scifm.priors.chain import HarmonicChain, SpectralChain
+from scifm.priors.choice import best
 from scifm.priors.cloud import Ball, Shell
 from scifm.priors.composition import Composition
 from scifm.priors.conditional import Conditional
@@ -20,6 +21,7 @@ from scifm.priors.masked import Masked
 from scifm.priors.mean_free import MeanFreeGaussian
 from scifm.priors.mixture import Mixture
 from scifm.priors.points import SpectralPoints
+from scifm.priors.rows import RowGaussian
 from scifm.priors.sizes import Sizes
 from scifm.priors.spectral import SpectralGaussian
 from scifm.priors.sphere import SphericalGaussian
@@ -44,6 +46,7 @@ __all__ = [
     "MeanFreeGaussian",
     "Mixture",
     "Prior",
+    "RowGaussian",
     "Shell",
     "Sizes",
     "SpectralChain",
@@ -52,6 +55,7 @@ __all__ = [
     "SpectralPoints",
     "SphericalGaussian",
     "ZonalGaussian",
+    "best",
     "spectra",
     "variances",
 ]

@@ -8,15 +8,20 @@
 forgets; `to_xarray` puts data and samples back into that form.  Files that cannot go in are refused with their reason.
 
     series      data for training: splits, anomalies
+    bases       the Gaussian that suits a grid and its data
     dims        which dim is time, latitude, longitude, level: attributes, names, or your word
     calendar    times as days in the file's own calendar
+    alike       another file, as the data of a run were read; likeness, what is to be the same
     masks       what is always missing, and what is missing now and then
+    lattices    steps of packed files
     cells       coordinates that are none, and whether longitude closes the circle
     codec       the spec as JSON, bit for bit
 """
 
 from __future__ import annotations
 
+from scifm.data.grids.alike import Fields, read_alike
+from scifm.data.grids.bases import base
 from scifm.data.grids.dims import SAMPLE_DIMS
 from scifm.data.grids.files import open_file
 from scifm.data.grids.reading import from_xarray, gridded
@@ -28,13 +33,16 @@ from scifm.data.grids.writing import to_xarray
 __all__ = [
     "SAMPLE_DIMS",
     "Coordinate",
+    "Fields",
     "GridSpec",
     "Variable",
     "anomalies",
+    "base",
     "from_xarray",
     "gridded",
     "open_file",
     "read",
+    "read_alike",
     "stream",
     "to_xarray",
 ]

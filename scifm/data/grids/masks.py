@@ -23,7 +23,7 @@ def rows_without_gaps(name: str, missing: np.ndarray, infinite: int, how: str) -
     Args:
         missing: (n, *event) NaN.
         infinite: how many values are infinite.
-        how: "refuse" or "drop".
+        how: "refuse", "drop" or "keep".
 
     Raises:
         ValueError: for infinite values, for a variable without values, and for gaps that are not to be dropped.
@@ -35,6 +35,8 @@ def rows_without_gaps(name: str, missing: np.ndarray, infinite: int, how: str) -
         )
     if missing.all():
         raise ValueError(f"from_xarray: {name!r} holds no values, all {missing.size} are missing.")
+    if how == "keep":
+        return np.ones(len(missing), dtype=bool)
     axes = tuple(range(1, missing.ndim))
     extra = np.asarray((missing & constant_mask(missing)).any(axes))
     if not extra.any() or how == "drop":

@@ -31,7 +31,7 @@ def from_xarray(
     dtype: torch.dtype | None = None,
     *,
     dims: Mapping[str, str] | None = None,
-    missing: Literal["refuse", "drop"] = "refuse",
+    missing: Literal["refuse", "drop", "keep"] = "refuse",
 ) -> tuple[Batch, GridSpec]:
     """Variables on one grid as a dense batch x (B, C, *grid), in the file's units.
 
@@ -44,7 +44,8 @@ def from_xarray(
         dtype: of x; by default float32 where the values survive it (to a hundredth of a lattice step), else float64.
         dims: role -> dim or coordinate, such as {"lat": "TLAT"}, where attributes and names mislead; roles are time,
             realization, lat, lon and level.
-        missing: what to do with samples that lack more than all samples do.
+        missing: what to do with samples that lack more than all samples do.  "keep" leaves all that is missing as NaN,
+            and no mask is made of it: such a batch is to be filled, not to be learnt from.
 
     Raises:
         FileNotFoundError, ValueError: for a file that is missing or damaged, unknown names, coordinates that are none,
@@ -56,8 +57,8 @@ def from_xarray(
         >>> from_xarray(field)[0].x.shape  # y, or latitude, first
         torch.Size([4, 1, 2, 3])
     """
-    if missing not in ("refuse", "drop"):
-        raise ValueError(f'from_xarray: missing must be "refuse" or "drop", got {missing!r}.')
+    if missing not in ("refuse", "drop", "keep"):
+        raise ValueError(f'from_xarray: missing must be "refuse", "drop" or "keep", got {missing!r}.')
     dataset, names = chosen(source, variable)
     axes = find_axes(dataset, names, sample_dim, dims)
     for name in names:
@@ -71,10 +72,10 @@ def from_xarray(
         rows &= rows_without_gaps(name, m, infinite, missing)
     if not rows.any():
         raise ValueError(f"from_xarray: every sample of {', '.join(names)} has gaps of its own; fill them before.")
-    mask = np.concatenate([constant_mask(m) for m in gone])
+    mask = np.concatenate([constant_mask(m) | (missing == "keep") for m in gone])
     time = times_of(dataset, axes)
     spec = remember(dataset, names, axes, mask, time, None if rows.all() else rows.nonzero()[0])
-    x = _joined(values, gone, rows, dtype or _float(values, gone, spec))
+    x = _joined(values, gone, rows, dtype or _float(values, gone, spec), np.nan if missing == "keep" else 0.0)
     context = {} if spec.days is None else {"time": torch.from_numpy(spec.days.copy())}
     return Batch(x, context=context), spec
 
@@ -138,14 +139,16 @@ def _values(array: xr.DataArray, axes: Axes) -> np.ndarray:
     return values.reshape(count, -1, *[array.sizes[d] for d in axes.grid])
 
 
-def _joined(values: list[np.ndarray], gone: list[np.ndarray], rows: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+def _joined(
+    values: list[np.ndarray], gone: list[np.ndarray], rows: np.ndarray, dtype: torch.dtype, blank: float
+) -> torch.Tensor:
     channels = sum(v.shape[1] for v in values)
     x = torch.empty(int(rows.sum()), channels, *values[0].shape[2:], dtype=dtype)
     first = 0
     for v, m in zip(values, gone, strict=True):
         part = x[:, first : first + v.shape[1]]
         # in double precision first: uint16 and the like are no torch types
-        part.copy_(torch.from_numpy(np.where(m, 0, v)[rows].astype(np.float64)))
+        part.copy_(torch.from_numpy(np.where(m, blank, v)[rows].astype(np.float64)))
         first += v.shape[1]
     return x
 

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.data.channels import PerChannel
+from scifm.data.grids.alike import read_alike
+from scifm.data.grids.lattices import continuous
 from scifm.data.grids.reading import from_xarray
 from scifm.data.grids.spec import GridSpec
 from scifm.data.grids.writing import to_xarray
@@ -26,7 +28,7 @@ from scifm.data.source import Data
 from scifm.data.splits import SPLITS, block_split
 from scifm.data.transforms import Affine, Climatology, Transform
 
-__all__ = ["anomalies", "continuous", "read"]
+__all__ = ["anomalies", "read"]
 
 
 def read(
@@ -53,7 +55,7 @@ def read(
     rows = block_split(batch.context["time"] if "time" in batch.context else len(batch))
     noisy = spec.delta is None and any(spec.deltas)
     if spec.delta is None:
-        batch = batch.replace(continuous(batch.x, spec).float())
+        batch = batch.replace(continuous(batch.x, spec.deltas, spec.mask).float())
     parts = {name: batch.select(rows[name]) for name in SPLITS}
     kept = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
     told = "; noise of a step per channel was added, once" if noisy else ""
@@ -66,15 +68,9 @@ def read(
         delta=spec.delta,
         files=(file,),
         export=partial(to_xarray, spec=spec),
+        read=partial(read_alike, spec=spec, dtype=batch.x.dtype),
         summary=f"{file.name}: {spec.describe()}. Samples in blocks with gaps: {kept}{told}",
     ), spec
-
-
-def continuous(x: Tensor, spec: GridSpec, seed: int = 0) -> Tensor:
-    """Values with noise of a step of their channel's lattice, inside the mask."""
-    width = torch.tensor([d or 0.0 for d in spec.deltas], dtype=x.dtype).reshape(-1, *[1] * len(spec.grid))
-    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype) - 0.5
-    return x + width * noise * (1 if spec.mask is None else torch.from_numpy(spec.mask))
 
 
 def anomalies(train: Batch, spec: GridSpec, harmonics: int = 3) -> PerChannel:

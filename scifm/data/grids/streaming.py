@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from scifm.batch import Batch
+from scifm.data.grids.alike import read_alike
 from scifm.data.grids.dims import Axes, find_axes
 from scifm.data.grids.files import open_file
+from scifm.data.grids.lattices import continuous
 from scifm.data.grids.reading import chosen, from_xarray
 from scifm.data.grids.remember import remember, times_of
-from scifm.data.grids.series import continuous
 from scifm.data.grids.spec import GridSpec
 from scifm.data.grids.writing import to_xarray
 from scifm.data.source import Data
@@ -93,6 +94,7 @@ def stream(
         delta=full.delta,
         files=(file,),
         export=partial(to_xarray, spec=full),
+        read=partial(read_alike, spec=full, dtype=train.head.x.dtype),
         summary=f"{file.name}: {full.describe()}. {kept}; training samples are read in chunks of {chunk}",
     ), full
 
@@ -123,7 +125,9 @@ def _read(
             f"samples {first} to {last - 1}: {now} values are missing in all of them, and {then} in the file's first "
             "samples; fill what is missing now and then, or read the file into memory with missing='drop'."
         )
-    return batch if spec.delta is not None else batch.replace(continuous(batch.x, spec, first).to(torch.float32))
+    if spec.delta is not None:
+        return batch
+    return batch.replace(continuous(batch.x, spec.deltas, spec.mask, first).to(torch.float32))
 
 
 def _mask(spec: GridSpec) -> np.ndarray:

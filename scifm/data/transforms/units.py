@@ -11,7 +11,7 @@ import difflib
 
 from scifm.data.transforms.affine import Affine
 
-__all__ = ["convert_units"]
+__all__ = ["convert_units", "same_unit"]
 
 G = 9.80665  # m s-2, of geopotential metres; the water of mm day-1 has 1000 kg m-3
 HOUR, DAY = 3600.0, 86400.0
@@ -55,6 +55,12 @@ def convert_units(unit: str, to: str) -> Affine:
     if kind != other:
         raise ValueError(f"convert_units: {unit!r} is a unit of {kind} and {to!r} one of {other}; check the units.")
     return Affine(shift=(offset - new_offset) / scale, scale=scale / new_scale)
+
+
+def same_unit(one: str, other: str) -> bool:
+    """Whether two spellings mean one unit."""
+    a, b = (SAME.get(u.strip(), u.strip()) for u in (one, other))
+    return a == b
 
 
 def _look_up(unit: str) -> tuple[str, float, float]:
