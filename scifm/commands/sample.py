@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -67,14 +66,17 @@ def command(words: Sequence[str]) -> int:
     if trace is not None:
         about["trace"] = type(trace).__name__.lower()
     with chunked(output, settings, found.number, found.overwrite) as parts:
+        verbs.refuse_partial(output, parts.done, found.overwrite)
         chunks = partial(
             verbs.chunks, recipe, found.number, seed=seed, solver=solver, trace=trace, chunk=found.chunk,
             device=device, given=given, keep=parts,
         )  # fmt: skip
         status = carry_out(
             "sample", words, parts, found.number,
-            lambda progress: deque(chunks(progress=progress), maxlen=0),  # each goes to the disk, none is kept here
-            lambda _: print(verbs.write_chunks(chunks, data, output, about, found.overwrite)),
+            lambda progress: verbs.write_chunks(
+                chunks, data, output, about, found.overwrite, first=chunks(progress=progress)
+            ),
+            print,
         )  # fmt: skip
         if status == 0:
             parts.remove()
