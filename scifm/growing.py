@@ -82,7 +82,7 @@ class Growing:
             ValueError: where it has other variables along the dim.
         """
         if self._forms.keys() != (found := {n for n, v in more.variables.items() if self.dim in v.dims}):
-            raise ValueError(f"an export gave {sorted(self._forms)} for some samples and {sorted(found)} for others.")
+            raise ValueError(f"an export gave {sorted(map(str, self._forms))} for some samples and {sorted(map(str, found))} for others.")
         encoded = {name: self._encode(name, more[name].variable) for name in self._forms}
         end = self.size + more.sizes[self.dim]
         with self._opened() as file:

@@ -52,14 +52,16 @@ class Told:
             if found is not None:
                 kept.append(found)
 
-    def of_file(self, before: str) -> dict[str, Any]:
-        """Attributes of the file; `before` is its history until now."""
-        nfe = float(torch.cat(self._nfe).double().mean()) if self._nfe else None
-        said = [
-            f"{k} {self.about[k]}"
-            for k in ("run", "seed", "solver", "tolerances")
-            if self.about.get(k) not in (None, "")
-        ]
+    def of_file(self, before: str, whole: bool = True) -> dict[str, Any]:
+        """Attributes of the file.
+
+        Args:
+            before: its history until now.
+            whole: with what is known when all samples are there.
+        """
+        nfe = float(torch.cat(self._nfe).double().mean()) if self._nfe and whole else None
+        named = {k: self.about.get(k) for k in ("run", "seed", "solver", "tolerances")}
+        said = [f"{k} {v}" for k, v in named.items() if v not in (None, "")]
         said += [] if nfe is None else [f"NFE {nfe:.4g} per sample"]
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S%z')}: scifm {__version__} sample"
         line += f": {', '.join(said)}" if said else ""
@@ -67,8 +69,8 @@ class Told:
         attrs = {"Conventions": "CF-1.11", "history": f"{line}\n{before}".strip(), **plain}
         return attrs if nfe is None else {**attrs, "scifm_nfe": nfe}
 
-    def of_density(self) -> dict[str, Any]:
-        """Attributes of `log_prob`."""
+    def of_density(self, whole: bool = True) -> dict[str, Any]:
+        """Attributes of `log_prob`; `whole` as for `of_file`."""
         attrs: dict[str, Any] = {
             "units": "nats",
             "long_name": "natural logarithm of the probability density of the sample",
@@ -76,7 +78,7 @@ class Told:
             "probes": self.probes,
             "comment": units_of(self.data),
         }
-        if self._dims and self._logs:
+        if self._dims and self._logs and whole:
             degrees = torch.cat(self._dims).double()
             attrs["degrees_of_freedom"] = float(degrees.mean())
             attrs["bits_per_dim"] = float((-torch.cat(self._logs) / (degrees * math.log(2))).mean())
@@ -101,7 +103,8 @@ def dataset(chunks: Iterable[Drawn], data: Data, about: Mapping[str, Any]) -> xr
 
 def joined(drawn: Sequence[Drawn]) -> Drawn:
     """Chunks as one, without what was counted."""
-    logs, errors = ([v for v in found if v is not None] for found in zip(*((d.log_prob, d.stderr) for d in drawn)))
+    logs = [d.log_prob for d in drawn if d.log_prob is not None]
+    errors = [d.stderr for d in drawn if d.stderr is not None]
     return replace(
         drawn[0],
         batch=Batch.join([d.batch for d in drawn]),

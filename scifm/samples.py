@@ -26,9 +26,11 @@ from torch import Tensor
 from scifm import __version__, labelled, streamed
 from scifm.batch import Batch
 from scifm.run import atomic, check_output
+from scifm.solve import Solver
 
 if TYPE_CHECKING:
     from scifm.data import Data
+    from scifm.sde import Stochastic
 
 __all__ = [
     "Drawn",
@@ -36,6 +38,7 @@ __all__ = [
     "output",
     "refuse_existing",
     "refuse_partial",
+    "solver_words",
     "suffixes",
     "write_chunks",
     "write_npz",
@@ -122,6 +125,14 @@ def refuse_partial(path: Path, done: int, overwrite: bool) -> None:
             f"{partial}, where the samples of {path.name} would grow, exists, and there are no chunks to go on from. "
             "Move it away, or give --overwrite to replace it, or another --output."
         )
+
+
+def solver_words(solver: Solver | Stochastic) -> dict[str, str]:
+    """What a file says of the solver: its method, and the tolerances of adaptive steps."""
+    told = {"solver": str(solver)}
+    if isinstance(solver, Solver) and solver.steps is None:
+        told["tolerances"] = f"rtol {solver.rtol:g} atol {solver.atol:g}"
+    return told
 
 
 def write_samples(batch: Batch, data: Data, path: Path, about: Mapping[str, Any], overwrite: bool = False) -> Path:

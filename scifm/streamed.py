@@ -116,8 +116,8 @@ class _Sheet:
         self.before = str(made.attrs.get("history", ""))
         if drawn.log_prob is not None:
             self.density = density_of(made)
-            made[self.density].attrs |= self.told.of_density()
-        self.file = Growing(self.path, made.assign_attrs(self.told.of_file(self.before)), self.dim)
+            made[self.density].attrs |= self.told.of_density(whole=False)
+        self.file = Growing(self.path, made.assign_attrs(self.told.of_file(self.before, whole=False)), self.dim)
 
     def _made(self, drawn: Drawn) -> xr.Dataset:
         made = exported(self.data, drawn.batch)

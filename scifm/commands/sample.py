@@ -47,7 +47,7 @@ def command(words: Sequence[str]) -> int:
     solver = _solver_of(found)
     from scifm import trace as traces
     from scifm import verbs
-    from scifm.sde import Stochastic
+    from scifm.samples import solver_words
 
     recipe, step = run.restore(found.weights, device)
     data, trace = recipe.data, None
@@ -59,10 +59,8 @@ def command(words: Sequence[str]) -> int:
     output = verbs.output(output.expanduser(), data, found.overwrite)  # complain before the work, not after it
     decide = {"number": found.number, "seed": seed, "step": step, "solver": repr(solver), "log-density": repr(trace)}
     settings = settings_of(run, recipe, given, found, {**decide, "device": device})
-    about = {"run": run.folder.name, "seed": seed, "step": step, "weights": found.weights, "solver": str(solver)}
+    about = {"run": run.folder.name, "seed": seed, "step": step, "weights": found.weights, **solver_words(solver)}
     about["conditions"] = found.conditions
-    if not isinstance(solver, Stochastic) and solver.steps is None:
-        about["tolerances"] = f"rtol {solver.rtol:g} atol {solver.atol:g}"
     if trace is not None:
         about["trace"] = type(trace).__name__.lower()
     with chunked(output, settings, found.number, found.overwrite) as parts:
