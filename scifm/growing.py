@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,8 @@ class Growing:
         self.path, self.dim, self.size = path, dim, 0 if dim is None else first.sizes[dim]
         made, netcdf = first.copy(), path.suffix == ".nc"
         made.encoding = {}
+        for name in [n for n, v in made.variables.items() if v.dtype.kind == "U" and dim in v.dims]:
+            made[name] = made[name].astype(object)  # of any length: later ones may be longer
         for name, array in made.variables.items():
             kept = {k: v for k, v in array.encoding.items() if k in _KEPT}
             if dim in array.dims:
@@ -82,7 +85,8 @@ class Growing:
             ValueError: where it has other variables along the dim.
         """
         if self._forms.keys() != (found := {n for n, v in more.variables.items() if self.dim in v.dims}):
-            raise ValueError(f"an export gave {sorted(map(str, self._forms))} for some samples and {sorted(map(str, found))} for others.")
+            before, now = (", ".join(sorted(map(str, names))) for names in (self._forms, found))
+            raise ValueError(f"an export gave {before} for some samples and {now} for others; it must give the same.")
         encoded = {name: self._encode(name, more[name].variable) for name in self._forms}
         end = self.size + more.sizes[self.dim]
         with self._opened() as file:
@@ -121,7 +125,8 @@ class Growing:
             raise Misfit(name, _common(form[0], self._forms[name][0]))
         array = array.copy(deep=False)
         array.encoding = dict(self._stored[name])
-        with np.errstate(invalid="ignore"):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Times can't be serialized faithfully")  # noticed below
             encoded = encode_cf_variable(array, name=name)
         if _is_time(array) and encoded.attrs.get("units") != self._stored[name]["units"]:
             raise Misfit(name, array.dtype)
