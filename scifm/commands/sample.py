@@ -49,7 +49,7 @@ def command(words: Sequence[str]) -> int:
     from scifm import verbs
     from scifm.samples import solver_words
 
-    recipe, step = run.restore(found.weights, device)
+    recipe, step = run.restore_to_sample(found.weights, device)
     data, trace = recipe.data, None
     given = _given(data, found.conditions, found.number, seed)
     if found.log_prob:

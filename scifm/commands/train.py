@@ -88,6 +88,7 @@ def _train(file: RecipeFile, given: dict[str, Any], found: dict[str, Any]) -> in
         file,
         given,
         recipe.data.files,
+        None if recipe.data.spec is None else recipe.data.spec.to_json(),
         seed=seed,
         device=device,
         threads=threads,
@@ -95,6 +96,7 @@ def _train(file: RecipeFile, given: dict[str, Any], found: dict[str, Any]) -> in
         parameters=sum(p.numel() for p in recipe.flow.parameters()),
         keywords=file.keywords(function, given),
         numbers=recipe.numbers(),
+        dtype=str(recipe.data.first.x.dtype).removeprefix("torch."),
         summary=recipe.data.summary,
     )
     with run.lock():
@@ -177,6 +179,7 @@ def _finish(run: Run, recipe: Recipe, device: str, tracker: Tracker) -> Run:
     """Samples, score, figures and page; what this made before the run was cut off is kept."""
     from scifm import verbs
     from scifm.commands.report import draw_report
+    from scifm.proof import proof
     from scifm.whole import whole
 
     seed, step, number = run.record["seed"], recipe.steps, recipe.test_samples
@@ -184,6 +187,8 @@ def _finish(run: Run, recipe: Recipe, device: str, tracker: Tracker) -> Run:
         for name in ("samples.nc", "samples.npz"):
             _set_aside(run.folder / name)
         run = _note_final(run, _sample(run, recipe, number, device), step)
+    if recipe.data.spec is not None:
+        run = run.update(proof=proof(recipe))
     path, scored = run.folder / "score.json", recipe.flow.prior.has_density
     if scored and not _is_final(run, path, step):
         with bar("score", min(number, len(recipe.data.test))) as shown:
