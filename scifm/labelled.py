@@ -41,16 +41,17 @@ class Told:
 
     def __init__(self, data: Data, about: Mapping[str, Any]):
         self.data, self.about, self.probes = data, about, 0
-        self._nfe: list[Tensor] = []
-        self._logs: list[Tensor] = []
-        self._dims: list[Tensor] = []
+        # plain numbers: small tensors that are kept while chunks come and go leave holes between them, and the heap grows
+        self._nfe: list[float] = []
+        self._logs: list[float] = []
+        self._dims: list[float] = []
 
     def add(self, drawn: Drawn) -> None:
         """Count one more chunk in."""
         self.probes = drawn.probes
         for kept, found in ((self._nfe, drawn.nfe), (self._logs, drawn.log_prob), (self._dims, drawn.dims)):
             if found is not None:
-                kept.append(found)
+                kept.extend(found.tolist())
 
     def of_file(self, before: str, whole: bool = True) -> dict[str, Any]:
         """Attributes of the file.
@@ -59,7 +60,7 @@ class Told:
             before: its history until now.
             whole: with what is known when all samples are there.
         """
-        nfe = float(torch.cat(self._nfe).double().mean()) if self._nfe and whole else None
+        nfe = float(_double(self._nfe).mean()) if self._nfe and whole else None
         named = {k: self.about.get(k) for k in ("run", "seed", "solver", "tolerances")}
         said = [f"{k} {v}" for k, v in named.items() if v not in (None, "")]
         said += [] if nfe is None else [f"NFE {nfe:.4g} per sample"]
@@ -79,10 +80,14 @@ class Told:
             "comment": units_of(self.data),
         }
         if self._dims and self._logs and whole:
-            degrees = torch.cat(self._dims).double()
+            degrees = _double(self._dims)
             attrs["degrees_of_freedom"] = float(degrees.mean())
-            attrs["bits_per_dim"] = float((-torch.cat(self._logs) / (degrees * math.log(2))).mean())
+            attrs["bits_per_dim"] = float((-_double(self._logs) / (degrees * math.log(2))).mean())
         return attrs
+
+
+def _double(numbers: list[float]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64)
 
 
 def dataset(chunks: Iterable[Drawn], data: Data, about: Mapping[str, Any]) -> xr.Dataset:
