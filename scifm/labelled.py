@@ -5,27 +5,23 @@
     history        one line before the file's own: version, seed, solver, tolerances, evaluations
     scifm_...      the same, one by one
 
-Encodings are those of the export, which writes draws that leave the range of packed integers as floats.
 Reference: CF conventions 1.11.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from scifm import __version__
 from scifm.batch import Batch
-from scifm.run import atomic
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,7 +29,77 @@ if TYPE_CHECKING:
     from scifm.data import Data
     from scifm.samples import Drawn
 
-__all__ = ["dataset", "is_store", "save", "stamp", "units_of", "write_store"]
+__all__ = ["Told", "dataset", "density_of", "exported", "history", "is_store", "units_of", "with_density"]
+
+
+def history(verb: str, about: Mapping[str, Any], before: str, nfe: float | None = None) -> dict[str, Any]:
+    """Attributes of a file that say how it was made.
+
+    Args:
+        verb: the command.
+        about: plain values; run, seed, solver and tolerances go into the line of the history.
+        before: the history until now.
+        nfe: evaluations per sample.
+    """
+    named = {k: about.get(k) for k in ("run", "seed", "solver", "tolerances")}
+    said = [f"{k} {v}" for k, v in named.items() if v not in (None, "")]
+    said += [] if nfe is None else [f"NFE {nfe:.4g} per sample"]
+    line = f"{time.strftime('%Y-%m-%d %H:%M:%S%z')}: scifm {__version__} {verb}"
+    line += f": {', '.join(said)}" if said else ""
+    plain = {f"scifm_{k}": v for k, v in about.items() if isinstance(v, str | int | float)}
+    attrs = {"Conventions": "CF-1.11", "history": f"{line}\n{before}".strip(), **plain}
+    return attrs if nfe is None else {**attrs, "scifm_nfe": nfe}
+
+
+class Told:
+    """What is said of all samples together; it keeps a few numbers per sample and none of the samples.
+
+    Args:
+        about: seed, run, solver and the like: plain values.
+    """
+
+    def __init__(self, data: Data, about: Mapping[str, Any]):
+        self.data, self.about, self.probes = data, about, 0
+        # plain numbers: small tensors kept while chunks come and go leave holes between them, and the heap grows
+        self._nfe: list[float] = []
+        self._logs: list[float] = []
+        self._dims: list[float] = []
+
+    def add(self, drawn: Drawn) -> None:
+        """Count one more chunk in."""
+        self.probes = drawn.probes
+        for kept, found in ((self._nfe, drawn.nfe), (self._logs, drawn.log_prob), (self._dims, drawn.dims)):
+            if found is not None:
+                kept.extend(found.tolist())
+
+    def of_file(self, before: str, whole: bool = True) -> dict[str, Any]:
+        """Attributes of the file.
+
+        Args:
+            before: its history until now.
+            whole: with what is known when all samples are there.
+        """
+        nfe = float(_double(self._nfe).mean()) if self._nfe and whole else None
+        return history("sample", self.about, before, nfe)
+
+    def of_density(self, whole: bool = True) -> dict[str, Any]:
+        """Attributes of `log_prob`; `whole` as for `of_file`."""
+        attrs: dict[str, Any] = {
+            "units": "nats",
+            "long_name": "natural logarithm of the probability density of the sample",
+            "trace": str(self.about.get("trace", "")),
+            "probes": self.probes,
+            "comment": units_of(self.data),
+        }
+        if self._dims and self._logs and whole:
+            degrees = _double(self._dims)
+            attrs["degrees_of_freedom"] = float(degrees.mean())
+            attrs["bits_per_dim"] = float((-_double(self._logs) / (degrees * math.log(2))).mean())
+        return attrs
+
+
+def _double(numbers: list[float]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64)
 
 
 def dataset(chunks: Iterable[Drawn], data: Data, about: Mapping[str, Any]) -> xr.Dataset:
@@ -42,66 +108,63 @@ def dataset(chunks: Iterable[Drawn], data: Data, about: Mapping[str, Any]) -> xr
     Args:
         about: seed, run, solver and the like: plain values.
     """
+    told, drawn = Told(data, about), list(chunks)
+    for one in drawn:
+        told.add(one)
+    whole = joined(drawn)
+    made = with_density(exported(data, whole.batch), whole)
+    if whole.log_prob is not None:
+        made[density_of(made)].attrs |= told.of_density()
+    return made.assign_attrs(told.of_file(str(made.attrs.get("history", ""))))
+
+
+def joined(drawn: Sequence[Drawn]) -> Drawn:
+    """Chunks as one, without what was counted."""
+    logs = [d.log_prob for d in drawn if d.log_prob is not None]
+    errors = [d.stderr for d in drawn if d.stderr is not None]
+    return replace(
+        drawn[0],
+        batch=Batch.join([d.batch for d in drawn]),
+        log_prob=torch.cat(logs) if logs else None,
+        stderr=torch.cat(errors) if errors else None,
+    )
+
+
+def exported(data: Data, batch: Batch) -> xr.Dataset:
+    """What the data set makes of a batch, as a Dataset."""
     import xarray as xr
 
     assert data.export is not None
-    drawn = list(chunks)
-    made = data.export(Batch.join([d.batch for d in drawn]))
-    if isinstance(made, xr.DataArray):
-        made = made.to_dataset(name=made.name or "samples", promote_attrs=True)
-    counts = [d.nfe for d in drawn if d.nfe is not None]
-    stamp(made, "sample", about, float(torch.cat(counts).double().mean()) if counts else None)
-    return _with_density(made, drawn, data, about)
+    made = data.export(batch)
+    return made.to_dataset(name=made.name or "samples", promote_attrs=True) if isinstance(made, xr.DataArray) else made
 
 
-def stamp(made: xr.Dataset, verb: str, about: Mapping[str, Any], nfe: float | None = None) -> None:
-    """Put into a dataset's attributes how it was made, and a line into its history.
+def with_density(made: xr.Dataset, drawn: Drawn, dim: str | None = None) -> xr.Dataset:
+    """The Dataset with the log-densities of its samples, where they have any.
 
     Args:
-        verb: the command.
-        about: plain values; run, seed, solver and tolerances go into the line.
-        nfe: evaluations per sample.
+        dim: that counts the samples; found by its name and size if None.
     """
-    said = [f"{k} {about[k]}" for k in ("run", "seed", "solver", "tolerances") if about.get(k) not in (None, "")]
-    said += [] if nfe is None else [f"NFE {nfe:.4g} per sample"]
-    line = f"{time.strftime('%Y-%m-%d %H:%M:%S%z')}: scifm {__version__} {verb}" + (
-        f": {', '.join(said)}" if said else ""
-    )
-    made.attrs["Conventions"] = "CF-1.11"
-    made.attrs["history"] = f"{line}\n{made.attrs.get('history', '')}".strip()
-    made.attrs |= {f"scifm_{k}": v for k, v in about.items() if isinstance(v, str | int | float)}
-    if nfe is not None:
-        made.attrs["scifm_nfe"] = nfe
-
-
-def save(made: xr.Dataset, path: Path) -> None:
-    """A dataset as .nc or .zarr, made beside its place and moved there whole."""
-    if path.suffix == ".zarr":
-        write_store(made, path)
-        return
-    with atomic(path) as temporary:
-        made.to_netcdf(temporary, engine="h5netcdf")
-
-
-def _with_density(made: xr.Dataset, drawn: list[Drawn], data: Data, about: Mapping[str, Any]) -> xr.Dataset:
-    logs = [d.log_prob for d in drawn if d.log_prob is not None]
-    if not logs:
+    if drawn.log_prob is None:
         return made
-    log_prob = torch.cat(logs)
-    attrs: dict[str, Any] = {
-        "units": "nats",
-        "long_name": "natural logarithm of the probability density of the sample",
-        "trace": str(about.get("trace", "")),
-        "probes": drawn[0].probes,
-        "comment": units_of(data),
-    }
-    dims = [d.dims for d in drawn if d.dims is not None]
-    if dims:
-        degrees = torch.cat(dims).double()
-        attrs["degrees_of_freedom"] = float(degrees.mean())
-        attrs["bits_per_dim"] = float((-log_prob / (degrees * math.log(2))).mean())
-    errors = [d.stderr for d in drawn if d.stderr is not None]
-    return _beside(made, log_prob.numpy(), torch.cat(errors).numpy() if errors else None, attrs)
+    count = len(drawn.log_prob)
+    if dim is None:
+        from scifm.data.grids import SAMPLE_DIMS
+
+        usual = [d for d in ("realization", *SAMPLE_DIMS) if d in made.sizes]
+        fits = [d for d in [*usual, *made.sizes] if made.sizes[d] == count]
+        dim = str(fits[0]) if fits else "log_prob_sample"  # an export that counts its samples in no dim
+    name = "log_prob" if "log_prob" not in made else "scifm_log_prob"
+    found: dict[str, Any] = {name: (dim, drawn.log_prob.numpy(), {"units": "nats"})}
+    if drawn.stderr is not None:
+        told = {"units": "nats", "long_name": "standard error of the log-density from the spread of its probes"}
+        found[f"{name}_stderr"] = (dim, drawn.stderr.numpy(), told)
+    return made.assign(found)
+
+
+def density_of(made: xr.Dataset) -> str:
+    """The name that `with_density` gave."""
+    return "scifm_log_prob" if "scifm_log_prob" in made else "log_prob"
 
 
 def units_of(data: Data) -> str:
@@ -110,42 +173,6 @@ def units_of(data: Data) -> str:
     return per if data.delta is None else f"{per} Of the sample before it was rounded to steps of {data.delta:g}."
 
 
-def _beside(made: xr.Dataset, log_prob: np.ndarray, stderr: np.ndarray | None, attrs: Mapping[str, Any]) -> xr.Dataset:
-    """The dataset with log-densities along the dim that counts the samples."""
-    from scifm.data.grids import SAMPLE_DIMS
-
-    usual = [d for d in ("realization", *SAMPLE_DIMS) if d in made.sizes]
-    fits = [d for d in [*usual, *made.sizes] if made.sizes[d] == len(log_prob)]
-    dim = fits[0] if fits else "log_prob_sample"  # an export that counts its samples in no dim
-    name = "log_prob" if "log_prob" not in made else "scifm_log_prob"
-    found = {name: (dim, log_prob, dict(attrs))}
-    if stderr is not None:
-        told = {"units": "nats", "long_name": "standard error of the log-density from the spread of its probes"}
-        found[f"{name}_stderr"] = (dim, stderr, told)
-    return made.assign(found)
-
-
-# -- Zarr ------------------------------------------------------------------------------------------------
-
-
 def is_store(path: Path) -> bool:
     """Whether a folder is a Zarr store."""
     return any((path / name).exists() for name in ("zarr.json", ".zgroup"))
-
-
-def write_store(made: xr.Dataset, path: Path) -> None:
-    """A Zarr store, made beside its place and moved there whole; what was there is replaced.
-
-    Raises:
-        ValueError: where the package is not there.
-    """
-    try:
-        import zarr  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f"{path.name} is a Zarr store, which needs one more package: pip install zarr.") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        made.to_zarr(Path(folder, "store"), zarr_format=3, consolidated=False)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(Path(folder, "store"), path)

@@ -4,6 +4,7 @@
       run.json        recipe's name and flags, seed, device, versions, git commit, number of parameters, status
       recipe.py       copy of the recipe, which is what is run again
       data/           copies of the data's files, where they are small: <number>/<folder>/<file>
+      spec.json       what the file of a grid said beside its values (`GridSpec`)
       checkpoints/    step-00002000/: weights, averaged weights, optimiser, random states
       metrics.jsonl   the course of the training, a line per entry
       samples.nc      (or .npz) drawn samples
@@ -34,6 +35,7 @@ from scifm.data import fetch
 from scifm.recipe import RecipeFile, load_recipe, nearest
 
 if TYPE_CHECKING:
+    from scifm.data.grids import GridSpec
     from scifm.recipe import Recipe
 
 __all__ = ["FORMAT", "Run", "atomic", "check_output", "git_state", "locked", "versions", "write_json"]
@@ -96,6 +98,7 @@ class Run:
         file: RecipeFile,
         given: Mapping[str, Any],
         files: Sequence[Path] = (),
+        spec: str | None = None,
         **record: Any,
     ) -> Run:
         """Make a run's folder.
@@ -105,6 +108,7 @@ class Run:
             file: the recipe, which is copied.
             given: the flags that were given.
             files: what the data were read from; copied where they are under 64 MB together.
+            spec: of a grid, as JSON.
             record: more for run.json: seed, device, threads, parameters, ...
 
         Raises:
@@ -117,6 +121,9 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         with atomic(folder / "recipe.py") as path:
             path.write_text(file.source, encoding="utf-8")
+        if spec is not None:
+            with atomic(folder / "spec.json") as path:
+                path.write_text(spec, encoding="utf-8")
         data = _copy_data(files, folder)
         full = {
             "format": FORMAT,
@@ -201,6 +208,18 @@ class Run:
         found = [p for p in (self.folder / "samples.nc", self.folder / "samples.npz") if p.exists()]
         return found[0] if found else None
 
+    @property
+    def spec(self) -> GridSpec | None:
+        """What the file of a grid said beside its values; None where there was none.
+
+        Raises:
+            ValueError: where spec.json is damaged.
+        """
+        from scifm.data.grids import GridSpec
+
+        path = self.folder / "spec.json"
+        return GridSpec.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
+
     def update(self, **record: Any) -> Run:
         """Change entries of run.json; the run with its new record."""
         record = {**self.record, **record}
@@ -237,10 +256,14 @@ class Run:
         copy = copies.get(place)
         return copy if copy is not None and copy.exists() else Path(place)
 
-    def build(self) -> Recipe:
+    def build(self, files: bool = True) -> Recipe:
         """Run the copy of the recipe with the run's flags and seed: untrained, exactly as the training began.
 
+        Args:
+            files: compare those that were read with those of the training.
+
         Raises:
+            FileNotFoundError: where a file of the data is gone; the message names it.
             ValueError: where the recipe now reads other data than those that it was trained on.
         """
         import torch
@@ -251,10 +274,23 @@ class Run:
         try:
             torch.manual_seed(int(self.record.get("seed", 0)))
             recipe = file.build(self.flags(file))
+        except FileNotFoundError as error:
+            if not (gone := self._gone()):
+                raise
+            raise FileNotFoundError(
+                f"{gone[0]}, on which {self.folder} was trained, is not there any more, and was too large for a run to "
+                "keep a copy of it. Put it back, or a link to it in its place. "
+                "(`scifm sample` does without the file where a run of a grid is finished.)"
+            ) from error
         finally:
             fetch.search_path.reset(token)
-        self._check_data(recipe.data.files)
+        if files:
+            self._check_data(recipe.data.files)
         return recipe
+
+    def _gone(self) -> list[str]:
+        """Files of the data that are neither where they were nor kept as copies."""
+        return [d["file"] for d in self.record.get("data", ()) if not self._find(d["file"]).exists()]
 
     def _check_data(self, files: Sequence[Path]) -> None:
         """Compare the files that were read with those of the training, in their order."""
@@ -289,14 +325,55 @@ class Run:
 
         tensors, _, step = checkpoint.load(self.folder / "checkpoints")
         recipe = self.build()
+        self._load(recipe, tensors, weights, step)
+        recipe.flow.to(device).eval()
+        return recipe, step
+
+    def restore_to_sample(self, weights: Literal["ema", "model"] = "ema", device: str = "cpu") -> tuple[Recipe, int]:
+        """As `restore`; of a finished run of a grid also where its file is gone.
+
+        Then made-up values in the form of the file stand in for the data, for drawing samples and for nothing else.
+        The flow is put to the proof that the training left (`scifm.proof`).
+
+        Raises:
+            FileNotFoundError, ValueError: as for `restore`; also where the flow fails its proof.
+        """
+        gone, proven = self._gone(), self.record.get("proof")
+        if len(gone) != 1 or len(self.record["data"]) != 1 or not proven or (spec := self.spec) is None:
+            return self.restore(weights, device)
+        import torch
+
+        from scifm import checkpoint
+        from scifm.data.grids.standing import Standing, standing
+        from scifm.proof import agrees
+
+        known = Standing(spec, getattr(torch, self.record["dtype"]))
+        token = standing.set(known)
+        try:
+            tensors, _, step = checkpoint.load(self.folder / "checkpoints")
+            recipe = self.build(files=False)
+        finally:
+            standing.reset(token)
+        if known.used:
+            self._load(recipe, tensors, "ema", step)
+            if not agrees(recipe, proven):
+                raise FileNotFoundError(
+                    f"{gone[0]}, on which {self.folder} was trained, is not there any more, and its recipe needs it: "
+                    "the flow keeps something of the data outside of its weights, in a plain number instead of a "
+                    "buffer perhaps, or it comes from another version. Put the file back, or a link to it in its place."
+                )
+        self._load(recipe, tensors, weights, step)
+        recipe.flow.to(device).eval()
+        return recipe, step
+
+    def _load(self, recipe: Recipe, tensors: Mapping[str, Any], weights: str, step: int) -> None:
+        """Weights of a checkpoint into a flow."""
         state = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.split(".", 1)[0] == weights}
         try:
             recipe.flow.load_state_dict(state)
         except RuntimeError as error:
             first = " ".join(str(error).split())[:200]
             raise ValueError(f"the checkpoint of step {step} does not fit {self.folder}/recipe.py: {first}") from error
-        recipe.flow.to(device).eval()
-        return recipe, step
 
     # -- one trainer at a time -------------------------------------------------------------------------
 

@@ -4,15 +4,16 @@
     .pdb ...   where it has a writer for that suffix (`Data.writers`)
     .npz       always
 
-Samples come in chunks, which `scifm sample` keeps until the file is there.  An .npz is written chunk by chunk, in one
-pass over the chunks for each array of more than one axis, so that its size is not bounded by the memory.  An export
-takes all samples at once (whether packed integers can hold them depends on all of them) and so do writers, so all else
-needs memory for all.  Every file is written beside its place and moved there.
+Samples come in chunks, which `scifm sample` keeps until the file is there.  A .nc or .zarr grows while they are made
+(`scifm.streamed`).  An .npz is written chunk by chunk at the end, in one pass over them for each array of more than one
+axis.  So neither is bounded by the memory; a writer takes all samples at once.  Every file is written beside its
+place and moved there.
 """
 
 from __future__ import annotations
 
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +23,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scifm import __version__, labelled
+from scifm import __version__, labelled, streamed
 from scifm.batch import Batch
 from scifm.run import atomic, check_output
+from scifm.solve import Solver
 
 if TYPE_CHECKING:
     from scifm.data import Data
+    from scifm.sde import Stochastic
 
-__all__ = ["Drawn", "contents", "output", "refuse_existing", "suffixes", "write_chunks", "write_npz", "write_samples"]
+__all__ = [
+    "Drawn",
+    "contents",
+    "output",
+    "refuse_existing",
+    "refuse_partial",
+    "solver_words",
+    "suffixes",
+    "write_chunks",
+    "write_npz",
+    "write_samples",
+]
 
 
 @dataclass(frozen=True)
@@ -95,6 +109,32 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{path} exists; give --overwrite to replace it, or another --output.")
 
 
+def refuse_partial(path: Path, done: int, overwrite: bool) -> None:
+    """Raise where the file in which samples are to grow is there without a job that goes on with it.
+
+    Args:
+        path: of the output.
+        done: samples of the job that are kept.
+
+    Raises:
+        FileExistsError: the message names both.
+    """
+    partial = streamed.partial_of(path)
+    if partial.exists() and not done and not overwrite:
+        raise FileExistsError(
+            f"{partial}, where the samples of {path.name} would grow, exists, and there are no chunks to go on from. "
+            "Move it away, or give --overwrite to replace it, or another --output."
+        )
+
+
+def solver_words(solver: Solver | Stochastic) -> dict[str, str]:
+    """What a file says of the solver: its method, and the tolerances of adaptive steps."""
+    told = {"solver": str(solver)}
+    if isinstance(solver, Solver) and solver.steps is None:
+        told["tolerances"] = f"rtol {solver.rtol:g} atol {solver.atol:g}"
+    return told
+
+
 def write_samples(batch: Batch, data: Data, path: Path, about: Mapping[str, Any], overwrite: bool = False) -> Path:
     """Write samples that are in memory.
 
@@ -106,22 +146,29 @@ def write_samples(batch: Batch, data: Data, path: Path, about: Mapping[str, Any]
 
 
 def write_chunks(
-    source: Callable[[], Iterable[Drawn]], data: Data, path: Path, about: Mapping[str, Any], overwrite: bool = False
+    source: Callable[[], Iterable[Drawn]],
+    data: Data,
+    path: Path,
+    about: Mapping[str, Any],
+    overwrite: bool = False,
+    first: Iterable[Drawn] | None = None,
 ) -> Path:
     """Write samples chunk by chunk.
 
     Args:
         source: gives the chunks in order, the same at each call; it is called several times.
         path, about: as for `write_samples`.
+        first: the same chunks while they are made and kept: .nc and .zarr grow with them, beside the path, and what is
+            there stays when they break off.
     """
     path = output(path, data, overwrite)
-    if path.suffix == ".zarr" and data.export is not None:
-        labelled.write_store(labelled.dataset(source(), data, about), path)
+    if path.suffix in (".nc", ".zarr") and data.export is not None:
+        streamed.stream(source, data, path, about, first)
         return path
+    if first is not None:
+        deque(first, maxlen=0)
     with atomic(path) as temporary:
-        if path.suffix == ".nc" and data.export is not None:
-            labelled.dataset(source(), data, about).to_netcdf(temporary, engine="h5netcdf")
-        elif path.suffix in data.writers:
+        if path.suffix in data.writers:
             _write(source, data, temporary, about)
         else:
             write_npz(source, temporary, about)

@@ -106,3 +106,53 @@ def test_trains_samples_and_scores_from_the_command_line(tmp_path, monkeypatch, 
 def test_samples_cannot_be_dropped_from_a_stream(tmp_path):
     with pytest.raises(ValueError, match='missing must be "refuse"'):
         grids.stream(stored(field(), tmp_path / "f.zarr"), missing="drop")
+
+
+def test_the_float_type_holds_what_the_file_can_hold(tmp_path):
+    """The first samples are small; later ones are whole numbers that float32 cannot tell apart."""
+    time = np.datetime64("2000-01-01", "ns") + np.arange(120) * np.timedelta64(1, "D")
+    values = np.arange(120 * 6, dtype="i4").reshape(120, 2, 3)
+    values[5:] += 2**28
+    dataset = xr.Dataset({"n": (("time", "y", "x"), values)}, {"time": time})
+    dataset.to_zarr(tmp_path / "n.zarr", encoding={"n": {"chunks": (16, 2, 3)}})
+    data, _ = grids.stream(tmp_path / "n.zarr")
+    assert data.train.head.x.dtype == torch.float64
+    here, _ = grids.read(tmp_path / "n.zarr")
+    assert torch.equal(data.train.select(range(len(data.train))).x, here.train.x.double())
+    for stored, wide in (("i2", torch.float32), ("u1", torch.float32), ("i4", torch.float64)):
+        packing = {"dtype": stored, "scale_factor": 0.01, "add_offset": 280.0}
+        field(40).to_zarr(tmp_path / f"{stored}.zarr", encoding={"t2m": {"chunks": (16, 6, 8), **packing}})
+        assert grids.stream(tmp_path / f"{stored}.zarr")[0].train.head.x.dtype == wide
+    assert grids.stream(stored_as(field(), tmp_path / "f8.zarr", "f8"))[0].train.head.x.dtype == torch.float32
+
+
+def stored_as(dataset, path, dtype):
+    dataset.astype(dtype).to_zarr(path)
+    return path
+
+
+def test_a_dataset_that_xarray_opened_is_streamed_whatever_holds_it(tmp_path):
+    """Lazily from a file, and from a store in memory, as from one in the cloud or of icechunk: a Dataset is enough."""
+    wanted, spec = grids.read(stored(field(), tmp_path / "f.zarr"))
+    store = zarr.storage.MemoryStore()
+    field().to_zarr(store, encoding={"t2m": {"chunks": (16, 6, 8)}}, consolidated=False)
+    lazy = {
+        "file": xr.open_dataset(tmp_path / "f.zarr", engine="zarr"),
+        "memory": xr.open_zarr(store, chunks=None, consolidated=False),
+        "plain": field(),
+    }
+    for kind, opened in lazy.items():
+        data, found = grids.stream(opened)
+        assert isinstance(data.train, Stored) and found.event == spec.event
+        assert torch.equal(data.train.select(range(len(data.train))).x, wanted.train.x)
+        assert torch.equal(data.test.x, wanted.test.x)
+        assert (data.name, data.files) == (("f", (tmp_path / "f.zarr",)) if kind == "file" else ("dataset", ()))
+        assert torch.equal(grids.read(opened)[0].train.x, wanted.train.x)
+        assert torch.equal(grids.from_xarray(opened)[0].x, grids.from_xarray(tmp_path / "f.zarr")[0].x)
+
+
+def test_a_dataset_of_dask_arrays_is_streamed(tmp_path):
+    pytest.importorskip("dask", reason="dask is not installed; nothing needs it")
+    wanted, _ = grids.read(stored(field(), tmp_path / "f.zarr"))
+    data, _ = grids.stream(xr.open_zarr(tmp_path / "f.zarr", chunks={}))
+    assert torch.equal(data.train.select(range(len(data.train))).x, wanted.train.x)

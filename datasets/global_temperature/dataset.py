@@ -65,6 +65,7 @@ def global_temperature() -> Data:
         unit="K",
         files=tuple(paths),
         export=partial(grids.to_xarray, spec=spec),
+        spec=spec,
         summary=f"global_temperature: deviations of {len(paths)} members from the mean of {TRAIN}, in K. "
         f"{spec.describe()}. {len(train)} training, {len(valid)} validation and {len(test)} test fields by member",
     )

@@ -57,6 +57,7 @@ def ncep_air(path: Path | None = None, *, gap_after: int = 3) -> Data:
         delta=spec.delta,
         files=(Path(path),),
         export=partial(grids.to_xarray, spec=spec),
+        spec=spec,
         read=partial(grids.read_alike, spec=spec, dtype=batch.x.dtype),
         summary=summary,
     )

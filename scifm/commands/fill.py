@@ -82,7 +82,8 @@ def command(words: Sequence[str]) -> int:
             return {k: v.unflatten(0, (len(batch), found.number)).transpose(0, 1) for k, v in joined.items()}
 
         def finish(result: dict[str, Tensor]) -> None:
-            from scifm.labelled import save, stamp
+            from scifm.labelled import history
+            from scifm.streamed import save
 
             made = fields.maps(result["x"])
             if "log_weight" in result:
@@ -90,8 +91,8 @@ def command(words: Sequence[str]) -> int:
                 made = fields.beside({"log_weight": (result["log_weight"], told)}, made)
             scale, unit = noise[observed].mean(), recipe.data.unit
             about = about_of(run, found, seed, step, solver) | {"noise": float(scale)}
-            stamp(made, "fill", about, float(result["nfe"].double().mean()))
-            save(made, output)
+            before = str(made.attrs.get("history", ""))
+            save(made.assign_attrs(history("fill", about, before, float(result["nfe"].double().mean()))), output)
             off = (result["x"] - fields.batch.x) / noise.cpu()
             off = off[:, fields.observed].double().square().mean().sqrt()
             seen, inside = observed.flatten(1).sum(1), int(fields.inside.sum())

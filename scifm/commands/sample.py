@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -48,9 +47,9 @@ def command(words: Sequence[str]) -> int:
     solver = _solver_of(found)
     from scifm import trace as traces
     from scifm import verbs
-    from scifm.sde import Stochastic
+    from scifm.samples import solver_words
 
-    recipe, step = run.restore(found.weights, device)
+    recipe, step = run.restore_to_sample(found.weights, device)
     data, trace = recipe.data, None
     given = _given(data, found.conditions, found.number, seed)
     if found.log_prob:
@@ -60,21 +59,22 @@ def command(words: Sequence[str]) -> int:
     output = verbs.output(output.expanduser(), data, found.overwrite)  # complain before the work, not after it
     decide = {"number": found.number, "seed": seed, "step": step, "solver": repr(solver), "log-density": repr(trace)}
     settings = settings_of(run, recipe, given, found, {**decide, "device": device})
-    about = {"run": run.folder.name, "seed": seed, "step": step, "weights": found.weights, "solver": str(solver)}
+    about = {"run": run.folder.name, "seed": seed, "step": step, "weights": found.weights, **solver_words(solver)}
     about["conditions"] = found.conditions
-    if not isinstance(solver, Stochastic) and solver.steps is None:
-        about["tolerances"] = f"rtol {solver.rtol:g} atol {solver.atol:g}"
     if trace is not None:
         about["trace"] = type(trace).__name__.lower()
     with chunked(output, settings, found.number, found.overwrite) as parts:
+        verbs.refuse_partial(output, parts.done, found.overwrite)
         chunks = partial(
             verbs.chunks, recipe, found.number, seed=seed, solver=solver, trace=trace, chunk=found.chunk,
             device=device, given=given, keep=parts,
         )  # fmt: skip
         status = carry_out(
             "sample", words, parts, found.number,
-            lambda progress: deque(chunks(progress=progress), maxlen=0),  # each goes to the disk, none is kept here
-            lambda _: print(verbs.write_chunks(chunks, data, output, about, found.overwrite)),
+            lambda progress: verbs.write_chunks(
+                chunks, data, output, about, found.overwrite, first=chunks(progress=progress)
+            ),
+            print,
         )  # fmt: skip
         if status == 0:
             parts.remove()

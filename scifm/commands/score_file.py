@@ -50,13 +50,14 @@ def score_file(found: argparse.Namespace, words: Sequence[str]) -> int:
             return beside, densities(recipe.flow, batch, delta=fields.delta, first=len(held), **how)
 
         def finish(result: tuple[Densities, Densities]) -> None:
-            from scifm.labelled import save, stamp
+            from scifm.labelled import history
+            from scifm.streamed import save
 
             beside, own = result
             p = p_values(own.log_prob, beside.log_prob)
             made = fields.beside(_variables(own, p, recipe.data, fields, len(held)))
-            stamp(made, "score", about_of(run, found, seed, step, solver) | {"trace": own.trace}, own.nfe)
-            save(made, output)
+            about = about_of(run, found, seed, step, solver) | {"trace": own.trace}
+            save(made.assign_attrs(history("score", about, str(made.attrs.get("history", "")), own.nfe)), output)
             lowest = own.log_prob.argsort()[:3].tolist()
             print(f"{len(batch)} samples of {fields.name}; the least likely:")
             for i in lowest:

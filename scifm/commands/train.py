@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import itertools
 import os
@@ -9,9 +10,11 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scifm.commands.resumable import chunked, settings_of
 from scifm.commands.words import Parser, WrongUse, bar, machine, machine_flags, whole
 from scifm.data.fetch import sha256_of
 from scifm.recipe import RecipeFile, load_recipe
@@ -85,6 +88,7 @@ def _train(file: RecipeFile, given: dict[str, Any], found: dict[str, Any]) -> in
         file,
         given,
         recipe.data.files,
+        None if recipe.data.spec is None else recipe.data.spec.to_json(),
         seed=seed,
         device=device,
         threads=threads,
@@ -92,6 +96,7 @@ def _train(file: RecipeFile, given: dict[str, Any], found: dict[str, Any]) -> in
         parameters=sum(p.numel() for p in recipe.flow.parameters()),
         keywords=file.keywords(function, given),
         numbers=recipe.numbers(),
+        dtype=str(recipe.data.first.x.dtype).removeprefix("torch."),
         summary=recipe.data.summary,
     )
     with run.lock():
@@ -174,18 +179,16 @@ def _finish(run: Run, recipe: Recipe, device: str, tracker: Tracker) -> Run:
     """Samples, score, figures and page; what this made before the run was cut off is kept."""
     from scifm import verbs
     from scifm.commands.report import draw_report
-    from scifm.solve import Solver
+    from scifm.proof import proof
     from scifm.whole import whole
 
     seed, step, number = run.record["seed"], recipe.steps, recipe.test_samples
     if not _is_final(run, run.samples, step):
-        with bar("sample", number) as shown:
-            batch = verbs.draw(recipe, number, seed=seed, device=device, progress=shown.update)
         for name in ("samples.nc", "samples.npz"):
             _set_aside(run.folder / name)
-        about = {"seed": seed, "step": step, "recipe": run.record["recipe"], "solver": str(Solver())}
-        path = verbs.write_samples(batch, recipe.data, run.folder / "samples", about)
-        run = _note_final(run, path, step)
+        run = _note_final(run, _sample(run, recipe, number, device), step)
+    if recipe.data.spec is not None:
+        run = run.update(proof=proof(recipe))
     path, scored = run.folder / "score.json", recipe.flow.prior.has_density
     if scored and not _is_final(run, path, step):
         with bar("score", min(number, len(recipe.data.test))) as shown:
@@ -204,6 +207,24 @@ def _finish(run: Run, recipe: Recipe, device: str, tracker: Tracker) -> Run:
         tracker.artifact(file)
     print(f"{run.samples}\n{run.folder / 'report.md'}")
     return run
+
+
+def _sample(run: Run, recipe: Recipe, number: int, device: str) -> Path:
+    """Samples in chunks, as `scifm sample` draws them; what was drawn before the run was cut off is not drawn again."""
+    from scifm import verbs
+    from scifm.samples import solver_words
+    from scifm.solve import Solver
+
+    seed, step, solver, data = run.record["seed"], recipe.steps, Solver(), recipe.data
+    output = verbs.output(run.folder / "samples", data)
+    decide = {"number": number, "seed": seed, "step": step, "solver": repr(solver), "device": device}
+    settings = settings_of(run, recipe, data.test, argparse.Namespace(weights="ema", chunk=64), decide)
+    about = {"run": run.folder.name, "seed": seed, "step": step, "recipe": run.record["recipe"], **solver_words(solver)}
+    with bar("sample", number) as shown, chunked(output, settings, number, overwrite=True) as parts:
+        chunks = partial(verbs.chunks, recipe, number, seed=seed, device=device, solver=solver, chunk=64, keep=parts)
+        path = verbs.write_chunks(chunks, data, output, about, first=chunks(progress=shown.update))
+        parts.remove()
+    return path
 
 
 def _note_final(run: Run, path: Path, step: int) -> Run:

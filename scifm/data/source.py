@@ -15,6 +15,7 @@ from scifm.data.stored import Stored
 from scifm.schedule import Stretches
 
 if TYPE_CHECKING:
+    from scifm.data.grids.spec import GridSpec
     from scifm.energies import Energy
 
 __all__ = ["Data", "Reader", "Writer"]
@@ -41,10 +42,11 @@ class Data:
         delta: width of the lattice the values lie on, in the user's units; None for continuous data.
         files: what was read; a run keeps copies.
         export: a batch in the user's units -> what the user brought, as an `xr.Dataset`; samples can then go to .nc
-            and .zarr.
+            and .zarr.  Nothing of a sample may depend on those beside it, since they are written a few at a time.
         read: another file of the user's on the same grid, for `scifm score --file` and `scifm fill`.
         writers: suffix, e.g. ".pdb" -> `Writer`, for the other formats that samples can go to. An .npz always works.
         summary: what was understood, printed before training.
+        spec: what the file of a grid says beside its values; a run keeps it, and can sample without the file.
         energy: U/T of each sample in the user's units, where the data follow exp(−U/T)/Z; samples of a flow can then be
             reweighted to that law.
 
@@ -65,6 +67,7 @@ class Data:
     writers: Mapping[str, Writer] = field(default_factory=dict)
     summary: str = ""
     energy: Energy | None = None
+    spec: GridSpec | None = None
 
     def __post_init__(self) -> None:
         for split in ("train", "valid", "test"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["open_file"]
+__all__ = ["open_file", "origin"]
 
 _GRIB = (".grib", ".grib2", ".grb", ".grb2")
 
@@ -42,6 +42,15 @@ def open_file(path: str | Path, lazy: bool = False) -> xr.Dataset:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         cure = "It may be damaged or cut short: fetch it again, or open it with xarray yourself and pass the Dataset."
         raise ValueError(f"{path.name} cannot be read ({type(error).__name__}: {first[:200]}). {cure}") from error
+
+
+def origin(source: Path | xr.Dataset | xr.DataArray) -> tuple[str, str, tuple[Path, ...]]:
+    """What to call data, what to call their file, and which file there is to keep: a Dataset may have none."""
+    if isinstance(source, str | Path):
+        return Path(source).stem, Path(source).name, (Path(source),)
+    known = source.encoding.get("source")
+    path = Path(known) if isinstance(known, str | Path) and Path(known).exists() else None
+    return (path.stem, path.name, (path,)) if path is not None else ("dataset", "Dataset", ())
 
 
 def _load(path: Path, engine: str | None, lazy: bool, **settings: Any) -> xr.Dataset:

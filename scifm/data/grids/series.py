@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -20,19 +20,24 @@ from torch import Tensor
 from scifm.batch import Batch
 from scifm.data.channels import PerChannel
 from scifm.data.grids.alike import read_alike
+from scifm.data.grids.files import origin
 from scifm.data.grids.lattices import continuous
 from scifm.data.grids.reading import from_xarray
 from scifm.data.grids.spec import GridSpec
+from scifm.data.grids.standing import stand_in
 from scifm.data.grids.writing import to_xarray
 from scifm.data.source import Data
 from scifm.data.splits import SPLITS, block_split
 from scifm.data.transforms import Affine, Climatology, Transform
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 __all__ = ["anomalies", "read"]
 
 
 def read(
-    file: Path,
+    file: Path | xr.Dataset,
     variable: str | Sequence[str] | None = None,
     samples: str | Sequence[str] | None = None,
     *,
@@ -51,25 +56,29 @@ def read(
     Raises:
         FileNotFoundError, ValueError: see `from_xarray` and `scifm.data.splits.block_split`.
     """
+    if (alone := stand_in(file)) is not None:
+        return alone
+    name, label, files = origin(file)
     batch, spec = from_xarray(file, variable or None, samples or None, dims=dims, missing=missing)
     rows = block_split(batch.context["time"] if "time" in batch.context else len(batch))
     noisy = spec.delta is None and any(spec.deltas)
     if spec.delta is None:
         batch = batch.replace(continuous(batch.x, spec.deltas, spec.mask).float())
-    parts = {name: batch.select(rows[name]) for name in SPLITS}
-    kept = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
+    parts = {split: batch.select(rows[split]) for split in SPLITS}
+    kept = ", ".join(f"{len(part)} {split}" for split, part in parts.items())
     told = "; noise of a step per channel was added, once" if noisy else ""
     return Data(
-        file.stem,
+        name,
         parts["train"],
         parts["valid"],
         parts["test"],
         unit=spec.unit,
         delta=spec.delta,
-        files=(file,),
+        files=files,
+        spec=spec,
         export=partial(to_xarray, spec=spec),
         read=partial(read_alike, spec=spec, dtype=batch.x.dtype),
-        summary=f"{file.name}: {spec.describe()}. Samples in blocks with gaps: {kept}{told}",
+        summary=f"{label}: {spec.describe()}. Samples in blocks with gaps: {kept}{told}",
     ), spec
 
 

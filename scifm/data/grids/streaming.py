@@ -18,11 +18,12 @@ import torch
 from scifm.batch import Batch
 from scifm.data.grids.alike import read_alike
 from scifm.data.grids.dims import Axes, find_axes
-from scifm.data.grids.files import open_file
+from scifm.data.grids.files import open_file, origin
 from scifm.data.grids.lattices import continuous
 from scifm.data.grids.reading import chosen, from_xarray
 from scifm.data.grids.remember import remember, times_of
 from scifm.data.grids.spec import GridSpec
+from scifm.data.grids.standing import stand_in
 from scifm.data.grids.writing import to_xarray
 from scifm.data.source import Data
 from scifm.data.splits import block_split
@@ -37,7 +38,7 @@ CHUNK = 2**24  # bytes that are read at a time from a file that is not cut into 
 
 
 def stream(
-    file: Path,
+    file: Path | xr.Dataset,
     variable: str | Sequence[str] | None = None,
     samples: str | Sequence[str] | None = None,
     *,
@@ -50,7 +51,9 @@ def stream(
     """Variables of a file as `read` gives them, but training samples stay in the file.
 
     Args:
-        file, variable, dims: as for `from_xarray`; Zarr, or netCDF that is cut into chunks along the samples.
+        file: Zarr, or netCDF that is cut into chunks along the samples; or a Dataset that was opened lazily, from
+            whatever xarray opens, such as a store in the cloud.
+        variable, dims: as for `from_xarray`.
         samples: the one dim whose entries are samples.
         missing: "refuse"; which samples to drop is not known before all are read.
         held: validation samples, and test samples, that are held in memory.
@@ -65,7 +68,10 @@ def stream(
             f'stream: missing must be "refuse", got {missing!r}: samples are not dropped while they are read; read the '
             "file into memory, or drop them in a copy of it."
         )
-    dataset, names = chosen(open_file(file, lazy=True), variable or None)
+    if (alone := stand_in(file, (held, memory))) is not None:
+        return alone
+    opened = open_file(file, lazy=True) if isinstance(file, str | Path) else file
+    (name, label, files), (dataset, names) = origin(file), chosen(opened, variable or None)
     axes = find_axes(dataset, names, samples or None, dims)
     if len(axes.samples) != 1:
         raise ValueError(
@@ -74,28 +80,31 @@ def stream(
         )
     (dim,) = axes.samples
     start, spec = _piece(dataset, names, dim, dims, 0, min(2, dataset.sizes[dim]), None)
+    dtype = _float(spec)
+    start = start.replace(start.x.to(dtype))
     mask = np.ones(spec.event, dtype=bool) if spec.mask is None else spec.mask
     full = remember(dataset, names, axes, mask, times_of(dataset, axes), None)
-    reader = partial(_read, dataset, names, dim, dims, spec, start.x.dtype)
+    reader = partial(_read, dataset, names, dim, dims, spec, dtype)
     count = dataset.sizes[dim]
     rows = block_split(count if full.days is None else torch.from_numpy(full.days))
     chunk = _chunk(dataset, names, axes, start)
     train = Stored(reader, count, chunk, rows["train"], memory)
     if check:
         train.check()
-    valid, test = (Stored(reader, count, chunk, rows[name], memory).some(held) for name in ("valid", "test"))
+    valid, test = (Stored(reader, count, chunk, rows[split], memory).some(held) for split in ("valid", "test"))
     kept = f"{len(train)} training, {len(valid)} validation and {len(test)} test samples in blocks with gaps"
     return Data(
-        file.stem,
+        name,
         train,
         valid,
         test,
         unit=full.unit,
         delta=full.delta,
-        files=(file,),
+        files=files,
         export=partial(to_xarray, spec=full),
         read=partial(read_alike, spec=full, dtype=train.head.x.dtype),
-        summary=f"{file.name}: {full.describe()}. {kept}; training samples are read in chunks of {chunk}",
+        spec=full,
+        summary=f"{label}: {full.describe()}. {kept}; training samples are read in chunks of {chunk}",
     ), full
 
 
@@ -128,6 +137,23 @@ def _read(
     if spec.delta is not None:
         return batch
     return batch.replace(continuous(batch.x, spec.deltas, spec.mask, first).to(torch.float32))
+
+
+def _float(spec: GridSpec) -> torch.dtype:
+    """float32 where whatever the file can hold survives it; a look at some samples says nothing about the others."""
+    for variable in spec.variables:
+        stored = np.dtype(variable.encoding.get("dtype", variable.dtype))
+        if variable.lattice is None:
+            if np.dtype(variable.dtype).itemsize > 4:
+                return torch.float64
+            continue
+        unsigned = str(variable.encoding.get("_Unsigned", "")).lower() == "true"
+        limits = np.iinfo(np.dtype(f"u{stored.itemsize}") if unsigned else stored)
+        scale, offset = variable.lattice
+        largest = max(abs(limit * scale + offset) for limit in (limits.min, limits.max))
+        if np.spacing(np.float32(largest)) > 0.01 * abs(scale):
+            return torch.float64
+    return torch.float32
 
 
 def _mask(spec: GridSpec) -> np.ndarray:

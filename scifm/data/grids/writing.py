@@ -3,7 +3,8 @@
 Packed files hold integers k, and values x = k · scale_factor + add_offset: a lattice.  A density of such values needs
 the width of its cells, δ = |scale_factor| (negative factors do occur); continuous draws go back onto the lattice by
 rounding, which undoes uniform dequantisation exactly.  Draws may leave the range of the packed integers, where they
-would wrap around: then plain floats are written.
+would wrap around: then plain floats are written.  How a file was cut into chunks says nothing about another number of
+samples, so encodings hold dtype, packing, marks of missing values and the units of times, and nothing else.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ def to_xarray(
     for name, coordinate in spec.coords.items():
         if name in found.coords and found[name].dims == coordinate.dims:
             found[name].encoding = dict(coordinate.encoding)
+        elif name in found.coords:  # times along another dim, which are counted as the file counts them
+            found[name].encoding = {k: v for k, v in coordinate.encoding.items() if k in ("units", "calendar", "dtype")}
     if sample_dim is None:
         found.encoding = {k: set(v) for k, v in spec.encoding.items()}
     if history:
