@@ -46,16 +46,19 @@ def halves(batch: Batch) -> tuple[Tensor, Tensor]:
     In the order of `context["time"]` where there is one.  Samples of one time, members of an ensemble, are alike: none
     that is fitted to is of a time that decides, unless too few would be left.
     """
-    n, time = len(batch), batch.context.get("time")
-    order = torch.arange(n)
-    known = isinstance(time, Tensor) and time.shape == (n,)
-    if known:
-        order = time.cpu().argsort(stable=True)
+    n, time = len(batch), _times(batch)
+    order = time.argsort(stable=True)
     first, last = order[: n - n // 5 - n // 10], order[n - n // 5 :]
-    if known and len(last):
-        before = first[time.cpu()[first] < time.cpu()[last[0]]]
+    if len(last):
+        before = first[time[first] < time[last[0]]]
         first = before if len(before) >= max(2, n // 4) else first
     return first, last
+
+
+def _times(batch: Batch) -> Tensor:
+    time = batch.context.get("time")
+    one_each = isinstance(time, Tensor) and time.shape == (len(batch),)
+    return time.cpu() if one_each else torch.arange(len(batch))
 
 
 def best(candidates: Iterable[Prior], batch: Batch) -> Prior:
@@ -64,7 +67,8 @@ def best(candidates: Iterable[Prior], batch: Batch) -> Prior:
     The last fifth is a block behind a gap: neighbours in time are alike, and would favour what remembers most.
 
     Args:
-        candidates: unfitted, on the same space; the first wins a tie, and where samples are fewer than five.
+        candidates: unfitted, on the same space; the first wins a tie, and where samples, or their times, are
+            fewer than five.
         batch: data in model units.
 
     Raises:
@@ -89,9 +93,9 @@ def best(candidates: Iterable[Prior], batch: Batch) -> Prior:
 
 
 def _compared(priors: list[Prior], batch: Batch) -> int:
-    first, last = (rows.tolist() for rows in halves(batch))
-    if not last or len(priors) == 1:
+    if len(priors) == 1 or len(_times(batch).unique()) < 5:
         return 0
+    first, last = (rows.tolist() for rows in halves(batch))
     head, tail = batch.select(first), batch.select(last)
     tail = tail.replace(tail.x.double())
     scores: list[float] = []
