@@ -22,7 +22,7 @@ __all__ = ["base"]
 
 ZONAL = 5e6  # complex numbers in its matrices, which a checkpoint holds: 80 MB
 ROWS = 1e7  # numbers in its matrices: 80 MB
-DATA = 5e7  # numbers that are fitted to, in double precision and in several copies: 400 MB each
+DATA = 2e7  # numbers that are fitted to, in double precision and in several copies: 160 MB each
 NUGGET = 1e-6  # poles, where all longitudes are one point, would have no density; elsewhere it costs nothing
 
 
