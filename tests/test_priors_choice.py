@@ -114,7 +114,9 @@ def test_ties_and_too_few_samples_go_to_the_first():
     assert best([alone := Stub(-math.inf)], like(40, 1)) is alone and len(alone.seen) == 1
 
 
-@pytest.mark.parametrize("fails", [ValueError("few"), NotImplementedError("fixed"), torch.linalg.LinAlgError("singular")])
+@pytest.mark.parametrize(
+    "fails", [ValueError("few"), NotImplementedError("fixed"), torch.linalg.LinAlgError("singular")]
+)
 def test_what_cannot_be_fitted_is_passed_over(fails):
     assert best([Stub(9.0, fails), two := Stub(2.0)], like(40, 1)) is two
     with pytest.raises(ValueError, match=f"none of 2 candidates could be fitted .{fails}"):

@@ -295,7 +295,10 @@ def holed():
         (lambda: RowGaussian((1, 4, 5)).fit(fields((1, 4, 5), sea((1, 4, 5)), n=9)), "10 finite samples, got 9"),
         (lambda: RowGaussian((1, 4, 5), sea((1, 4, 5))).fit(holed()), "NaN or infinite values inside the mask"),
         (lambda: RowGaussian((1, 4, 5)).fit(constant()), "no variance"),
-        (lambda: RowGaussian((1, 4, 6)).fit(fields((1, 4, 5), sea((1, 4, 5)))), r"made for samples of shape \(1, 4, 6\)"),
+        (
+            lambda: RowGaussian((1, 4, 6)).fit(fields((1, 4, 5), sea((1, 4, 5)))),
+            r"made for samples of shape \(1, 4, 6\)",
+        ),
     ],
 )
 def test_bad_input_is_refused(call, says):

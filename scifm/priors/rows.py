@@ -238,7 +238,6 @@ class RowGaussian(Prior):
         return values.new_zeros(len(values), self.mask.numel()).index_copy(1, where, values).reshape(-1, *self.shape)
 
 
-
 def _regression(C: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """A and D of a row given the n values before, from their covariance C."""
     L, info = torch.linalg.cholesky_ex(C)
