@@ -175,7 +175,7 @@ def test_single_precision_data_are_fitted_in_double():
 
 
 def test_the_shrinkage_is_that_of_the_best_likelihood_of_what_is_held_out():
-    shape, mask, grid = (1, 5, 6), sea((1, 5, 6)), (0.05, 0.2, 0.5, 0.9)
+    shape, mask, grid = (1, 5, 6), sea((1, 5, 6)), tuple(k / 20 for k in range(1, 20))
     data = fields(shape, mask, n=50)
     data.x[40:] += 2.0 * mask  # the mean is that of what is fitted to, or this would go unseen
     head, tail = data.select(range(35)), data.select(range(40, 50))
