@@ -5,7 +5,7 @@ density of centred sets, (n − 1) d numbers, one of all n d numbers means nothi
 likes.
 
     grids         a variance per value, per mode, of EOFs, a covariance per zonal wavenumber, or a full one
-    masks         a variance per value, or a full covariance of what is inside
+    masks         a variance per value, rows given those before, or a full covariance of what is inside
     centred sets  one variance that grows with n, the modes of a chain and of the bonds, or a full covariance
     ragged sets   a variance per coordinate
 """
@@ -28,6 +28,7 @@ from scifm.priors import (
     Masked,
     MeanFreeGaussian,
     Prior,
+    RowGaussian,
     SpectralChain,
     SpectralGaussian,
     SpectralGraph,
@@ -69,7 +70,7 @@ def candidates(prior: Prior, model: Batch, largest: int) -> dict[str, Maker]:
             inside: dict[str, Maker] = {"per value": lambda: Masked(mask.clone(), per="value")}
             if int(mask.sum()) <= largest:
                 inside["full covariance"] = lambda: FullGaussian(mask.shape, mask=mask.clone())
-            return inside
+            return inside | _rows(prior)
         return _centred(model, largest) if centres(prior, model) else {}
     found: dict[str, Maker] = {"per channel": lambda: Gaussian(per="channel")}
     try:
@@ -81,6 +82,7 @@ def candidates(prior: Prior, model: Batch, largest: int) -> dict[str, Maker]:
     if len(event) > 1:
         # the boundary that the flow's own prior was told of, else walls
         own = prior.residual if isinstance(prior, EOFGaussian) else prior
+        own = own.target if isinstance(own, RowGaussian) else own
         closed = (*[False] * (len(event) - 2), True)
         periodic = own.basis.periodic if isinstance(own, SpectralGaussian) else isinstance(own, Zonal) and closed
         target = lambda: SpectralGaussian(event, periodic, spectra.PerMode())  # noqa: E731
@@ -92,11 +94,18 @@ def candidates(prior: Prior, model: Batch, largest: int) -> dict[str, Maker]:
             found["EOF + spectral residual"] = lambda: EOFGaussian(event, 32, periodic)
     if math.prod(event) <= largest:
         found["full covariance"] = lambda: FullGaussian(event, target=target())
-    return found
+    return found | _rows(prior)
+
+
+def _rows(prior: Prior) -> dict[str, Maker]:
+    if not isinstance(prior, RowGaussian):  # where it was fitted there is room for another
+        return {}
+    kind = partial(RowGaussian, prior.shape, prior.mask.cpu(), prior.target.basis.periodic, order=prior.order)
+    return {"rows given those before": kind}
 
 
 def _mask(prior: Prior) -> Tensor | None:
-    return prior.mask if isinstance(prior, (Masked, FullGaussian)) else None
+    return prior.mask if isinstance(prior, (Masked, FullGaussian, RowGaussian)) else None
 
 
 def centres(prior: Prior, model: Batch) -> bool:

@@ -1,7 +1,8 @@
 """A run is a folder that holds everything `scifm sample` and `scifm score` need.
 
     runs/quickstart-1/
-      run.json        recipe's name and flags, seed, device, versions, git commit, number of parameters, status
+      run.json        recipe's name and flags, seed, device, versions, git commit, number of parameters, status, the bases
+                      that the data chose (`scifm.priors.best`)
       recipe.py       copy of the recipe, which is what is run again
       data/           copies of the data's files, where they are small: <number>/<folder>/<file>
       spec.json       what the file of a grid said beside its values (`GridSpec`)
@@ -268,12 +269,15 @@ class Run:
         """
         import torch
 
+        from scifm.priors.choice import choices
+
         file = self.recipe_file()
         copies = [(self.folder / d["copy"]).parents[1] for d in self.record.get("data", ()) if d.get("copy")]
         token = fetch.search_path.set((*copies, *fetch.search_path.get()))
         try:
             torch.manual_seed(int(self.record.get("seed", 0)))
-            recipe = file.build(self.flags(file))
+            with choices(self.record.get("choices")):  # what the data chose stays chosen
+                recipe = file.build(self.flags(file))
         except FileNotFoundError as error:
             if not (gone := self._gone()):
                 raise
@@ -355,13 +359,17 @@ class Run:
         finally:
             standing.reset(token)
         if known.used:
-            self._load(recipe, tensors, "ema", step)
+            needs = (
+                f"{gone[0]}, on which {self.folder} was trained, is not there any more, and its recipe needs it: "
+                "the flow keeps something of the data outside of its weights, in a plain number instead of a "
+                "buffer perhaps, or it comes from another version. Put the file back, or a link to it in its place."
+            )
+            try:
+                self._load(recipe, tensors, "ema", step)
+            except ValueError as error:  # the recipe makes another network or prior of other data
+                raise FileNotFoundError(needs) from error
             if not agrees(recipe, proven):
-                raise FileNotFoundError(
-                    f"{gone[0]}, on which {self.folder} was trained, is not there any more, and its recipe needs it: "
-                    "the flow keeps something of the data outside of its weights, in a plain number instead of a "
-                    "buffer perhaps, or it comes from another version. Put the file back, or a link to it in its place."
-                )
+                raise FileNotFoundError(needs)
         self._load(recipe, tensors, weights, step)
         recipe.flow.to(device).eval()
         return recipe, step

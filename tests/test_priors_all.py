@@ -26,6 +26,7 @@ from scifm.priors import (
     MeanFreeGaussian,
     Mixture,
     Prior,
+    RowGaussian,
     Shell,
     SpectralChain,
     SpectralGaussian,
@@ -53,8 +54,9 @@ def fields(n=40):
     return Batch(x + 0.7 * x.roll(1, -1) + 2 * noise(n, 1, 1, 1, seed=1) + 3)
 
 
-def coasts(n=40):
-    return Batch(torch.where(MASK, noise(n, 2, 3) + noise(n, 1, 1, seed=1) + 3, 0.0))
+def coasts(n=40, *, channels=None):
+    x = torch.where(MASK, noise(n, 2, 3) + noise(n, 1, 1, seed=1) + 3, 0.0)
+    return Batch(x if channels is None else x[:, None].repeat(1, channels, 1, 1))
 
 
 def dense(*event, n=3, **context):
@@ -132,6 +134,8 @@ ALL_PRIORS = {
     "full fitted": Case(lambda: FullGaussian(GRID, target=SpectralGaussian(GRID)), dense(*GRID), fields()),
     "spectral": Case(lambda: SpectralGaussian(GRID, (False, True)), dense(*GRID), fields()),
     "full on a mask": Case(lambda: FullGaussian((2, 3), mask=MASK), dense(2, 3), coasts()),
+    "rows": Case(lambda: RowGaussian(GRID, periodic=(False, True)), dense(*GRID), fields()),
+    "rows on a mask": Case(lambda: RowGaussian((1, 2, 3), MASK[None], order=1), dense(1, 2, 3), coasts(channels=1)),
     "zonal": Case(lambda: ZonalGaussian(GRID, 0.1), dense(*GRID), fields()),
     "zonal odd": Case(lambda: ZonalGaussian((3, 5), 0.1), dense(3, 5), Batch(noise(40, 3, 5).cumsum(1))),
     "spherical": Case(lambda: SphericalGaussian(GRID, (-90.0, 0, 90)), dense(*GRID), fields()),
@@ -369,7 +373,7 @@ def test_every_prior_of_the_package_is_in_the_list():
     from scifm import priors
 
     kinds = {type(case.make()).__name__ for case in ALL_PRIORS.values()}
-    abstract, others = {"Prior", "SpectralPoints"}, {"Composition", "Sizes", "spectra", "variances"}
+    abstract, others = {"Prior", "SpectralPoints"}, {"Composition", "Sizes", "best", "spectra", "variances"}
     concrete = {*priors.__all__} - abstract - others
     assert concrete - kinds == {"Empirical"}  # which has no density; see test_priors_empirical
     assert all(issubclass(getattr(priors, n), Prior) for n in concrete)

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from test_grids import air
 
+from scifm import priors
 from scifm.cli import main
 from scifm.data import grids
 from scifm.data.grids.standing import Standing, stand_in, standing
@@ -66,6 +67,59 @@ def test_samples_without_the_file_are_those_with_it(large, capsys, kind):
     assert path.name in said and "Put it back, or a link to it in its place" in said
     Path(path).symlink_to("elsewhere")
     assert main(["score", "r", "-n", "1", "--probes", "1", "--method", "heun", "--steps", "2", "-o", "s.json"]) == 0
+
+
+def sea(n=60) -> xr.Dataset:
+    """Smooth fields with land: rows are better than white noise, which made-up values are."""
+    x = np.random.default_rng(0).normal(size=(n, 6, 8))
+    x = (x + np.roll(x, 1, -1) + np.roll(x, 1, -2) + np.roll(x, 2, -1)).astype("f4")
+    x[:, 1, 2:5] = np.nan
+    coords = {
+        "time": np.datetime64("2001-01-01") + 30 * np.arange(n),
+        "lat": 10.0 * np.arange(6),
+        "lon": 5.0 * np.arange(8),
+    }
+    return xr.Dataset({"sst": (("time", "lat", "lon"), x)}, coords)
+
+
+def test_the_base_that_the_data_chose_stays_chosen(large, capsys):
+    sea().to_netcdf("mine.nc")
+    assert main(["train", "grid", "--file", "mine.nc", *TINY]) == 0
+    ((number, name),) = Run.open("r").record["choices"]
+    assert name == "RowGaussian" and number > 0
+    prior = Run.open("r").rebuild().flow.prior
+    assert main(["sample", "r", *FEW, "-o", "with.nc"]) == 0
+    Path("mine.nc").unlink()
+    flow = Run.open("r").restore_to_sample()[0].flow
+    assert isinstance(flow.prior, priors.RowGaussian) and flow.prior.order == prior.order
+    for key, value in prior.state_dict().items():
+        assert torch.equal(value, flow.prior.state_dict()[key]), key
+    assert main(["sample", "r", *FEW, "-o", "without.nc"]) == 0
+    with xr.open_dataset("with.nc") as one, xr.open_dataset("without.nc") as two:
+        xr.testing.assert_equal(one, two)
+    # A run from before choices were written down: made-up values choose what they will, and that is refused.
+    run = Run.open("r")
+    run.update(choices=None)
+    capsys.readouterr()
+    assert main(["sample", "r", *FEW, "-o", "again.nc"]) == 2
+    said = capsys.readouterr().err
+    assert "mine.nc" in said and "its recipe needs it" in said and not Path("again.nc").exists()
+    # And one whose recipe offers other bases than it did.
+    run.update(choices=[[number, "Masked"]])
+    assert main(["sample", "r", *FEW, "-o", "again.nc"]) == 2
+    assert "was trained with candidate" in capsys.readouterr().err
+
+
+def test_a_run_whose_file_is_there_takes_the_base_of_its_training(tmp_path, monkeypatch):
+    """On another machine a near tie could fall otherwise, and the weights would not fit: what is recorded counts."""
+    monkeypatch.chdir(tmp_path)
+    sea().to_netcdf("mine.nc")
+    assert main(["train", "grid", "--file", "mine.nc", *TINY]) == 0
+    run = Run.open("r")
+    run.update(choices=[[0, "Masked"]])
+    assert isinstance(Run.open("r").build().flow.prior, priors.Masked)
+    with pytest.raises(ValueError, match="does not fit"):
+        Run.open("r").rebuild()
 
 
 RECIPE = '''"""Fields over their spread, which is kept in a plain number."""

@@ -81,8 +81,11 @@ def _train(file: RecipeFile, given: dict[str, Any], found: dict[str, Any]) -> in
 
     seed = found["seed"] or 0
     torch.manual_seed(seed)  # a recipe's networks draw their weights from torch's global source
+    from scifm.priors.choice import choices
+
     function = file.function()
-    recipe = file.build(given, function)
+    with choices() as chosen:
+        recipe = file.build(given, function)
     run = Run.create(
         found["out"] and found["out"].expanduser(),
         file,
@@ -96,6 +99,7 @@ def _train(file: RecipeFile, given: dict[str, Any], found: dict[str, Any]) -> in
         parameters=sum(p.numel() for p in recipe.flow.parameters()),
         keywords=file.keywords(function, given),
         numbers=recipe.numbers(),
+        choices=chosen,
         dtype=str(recipe.data.first.x.dtype).removeprefix("torch."),
         summary=recipe.data.summary,
     )

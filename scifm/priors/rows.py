@@ -8,6 +8,10 @@ in `FullGaussian`.  Only blocks of order + 1 rows of C are ever made, so a globe
 a gigabyte, takes tens of megabytes; the density is exact, and that of the full covariance if x_i depends on no more
 rows than these.  With few samples it is often *better* than the full one, since there is less to be estimated.
 
+With the lower Cholesky factor of such a block, L = [[L₁₁, 0], [L₂₁, L₂₂]], the rows before first: A = L₂₁ L₁₁⁻¹ and
+D = L₂₂ L₂₂ᵀ.  The blocks of C_S follow from one field per row, since C_S is diagonal along the row too: where the row
+closes, from the covariance with its first value, turned; else from that with the sum of all cosine modes.
+
 Whitening goes from row to row, z_i = D_i^-½ (x_i − m_i − A_i (x − m)_{<i}), and colouring back: each value stays in its
 place, and the root is symmetric within a row, not across rows.
 
@@ -17,7 +21,7 @@ References: Vecchia 1988 (conditioning on few neighbours); Rue and Held 2005 (Ga
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -26,16 +30,19 @@ from scifm.batch import Batch
 from scifm.priors.base import Prior
 from scifm.priors.choice import halves
 from scifm.priors.spectra import Isotropic, Spectrum
-from scifm.priors.spectral import SpectralGaussian
+from scifm.priors.spectral import SpectralGaussian, dct_matrix
 from scifm.priors.subspace import inside
 
 __all__ = ["RowGaussian"]
+
+_NOT_DEFINITE = "RowGaussian.fit: a row has no variance of its own; do some values never vary, or repeat others?"
 
 
 class RowGaussian(Prior):
     """Gaussian fields (C, H, W) whose rows depend on the rows before; made by `fit`. Dense batches only.
 
-    A row is all values of one latitude, of all channels.  Samples are zero outside the mask.
+    A row is all values of one latitude, of all channels; rows without any are skipped.  Samples are zero outside the
+    mask.
 
     Args:
         shape: (C, H, W) of one sample.
@@ -43,7 +50,7 @@ class RowGaussian(Prior):
         periodic: per grid axis, as for `SpectralGaussian`.
         spectrum: of the field that `fit` shrinks to.
         order: rows before that are looked at.
-        shrink: weights a to choose from by the likelihood of the last fifth of the data.
+        shrink: weights a to choose from by the likelihood of the last fifth of the data; `chosen` is the one taken.
 
     Example:
         >>> from scifm import priors
@@ -94,7 +101,8 @@ class RowGaussian(Prior):
             self.register_buffer(f"gain{i}", blank.new_full((len(r), len(b)), torch.nan))
             self.register_buffer(f"modes{i}", blank)
             self.register_buffer(f"variance{i}", blank[0].clone())
-        self.chosen: float | None = None
+        self.chosen: Tensor
+        self.register_buffer("chosen", torch.tensor(torch.nan, dtype=torch.float64))
 
     def _places(self, i: int) -> Tensor:
         row = torch.zeros_like(self.mask)
@@ -110,54 +118,59 @@ class RowGaussian(Prior):
         """
         x = self.project(batch.x, batch).double()
         if len(x) < 10 or not x.isfinite().all():
-            raise ValueError(f"RowGaussian.fit: expected at least 10 finite samples, got {len(x)}.")
-        head, tail = halves(x)
-        blocks, scale = self._structure(head)
-        scores = {}
-        y = (head - head.mean(0)).flatten(1)
-        late = (tail - head.mean(0)).flatten(1)
-        for a in self.shrink:
-            scores[a] = sum(_score(*_regression(y, a, scale, *block), late) for block in blocks)
-        a = self.chosen = min(scores, key=lambda a: scores[a])
-        blocks, scale = self._structure(x)
-        self.mean = x.mean(0).to(self.mean)
-        y = (x - x.mean(0)).flatten(1)
-        for i, block in enumerate(blocks):
-            gain, covariance = _regression(y, a, scale, *block)[:2]
-            variance, modes = torch.linalg.eigh(covariance)
-            if not (variance > 0).all():
-                raise ValueError("RowGaussian.fit: a row has no variance; do some values never vary?")
-            for name, value in (("gain", gain), ("modes", modes), ("variance", variance)):
-                setattr(self, f"{name}{i}", value.contiguous().to(self.mean))
+            raise ValueError(f"RowGaussian.fit: expected at least 10 finite samples, got {len(x)}{_spoilt(x)}.")
+        first, last = (rows.to(x.device) for rows in halves(batch))
+        late = (x[last] - x[first].mean(0)).flatten(1)
+        scores = dict.fromkeys(self.shrink, 0.0)
+        for b, r, empirical, structured in self._blocks(x[first]):
+            there = late[:, torch.cat([b, r])]
+            for a in self.shrink:
+                scores[a] += _score((1 - a) * empirical + a * structured, len(b), there)
+        a = min(scores, key=lambda a: scores[a])
+        found: dict[str, Tensor] = {}
+        for i, (b, _, empirical, structured) in enumerate(self._blocks(x)):
+            gain, covariance = _regression((1 - a) * empirical + a * structured, len(b))
+            found[f"gain{i}"] = gain
+            found[f"variance{i}"], found[f"modes{i}"] = torch.linalg.eigh(covariance)
+        least = 1e-14 * max(float(v.amax()) for name, v in found.items() if name.startswith("variance"))
+        if not all((v > least).all() for name, v in found.items() if name.startswith("variance")):
+            raise ValueError(_NOT_DEFINITE)
+        # Laid out as a checkpoint will hold it, so that one read back gives the same bytes.
+        found = {name: v.contiguous() for name, v in found.items()}
+        for name, v in (found | {"mean": x.mean(0), "chosen": x.new_tensor(a)}).items():
+            setattr(self, name, v.to(self.mean))
         return self
 
-    def _structure(self, x: Tensor) -> tuple[list[tuple[Tensor, Tensor, Tensor]], float]:
-        """(places before, places of the row, their covariance under the target) for each row, and its scale."""
-        self.target.fit(Batch(x - x.mean(0)))
-        blocks, own = [], 0.0
-        recent: list[Tensor] = []  # covariances of the rows before, and of this one, with all values
-        for r, b in zip(self.rows, self.before, strict=True):
-            r, b = r.to(x.device), b.to(x.device)
-            c = self._columns(r).to(x)
-            recent = [*recent[-self.order :], c]
-            S = torch.cat([each[:, torch.cat([b, r])] for each in recent])
-            own += float(c[:, r].diagonal().sum())
-            blocks.append((b, r, S))
-        total = float((x - x.mean(0)).square().mean(0).sum())
-        return blocks, total / own  # the target saw zeros outside the mask
+    def _blocks(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """For each row: places before, its places, and their covariance in the data and under the target, scaled."""
+        y = x - x.mean(0)
+        self.target.fit(Batch(y))
+        each = self._each(y)
+        places = [torch.cat([b, r]) for _, r, b in each]
+        structured = []
+        for (i, _, _), k in zip(each, places, strict=True):
+            recent = each[max(0, i - self.order) : i + 1]
+            structured.append(torch.cat([self._covariance(r, k) for _, r, _ in recent]))
+        own = sum(float(S.diagonal()[len(b) :].sum()) for (_, _, b), S in zip(each, structured, strict=True))
+        scale = float(y.square().mean(0).sum()) / own  # the target saw zeros outside the mask
+        y = y.flatten(1)
+        for (_, r, b), k, S in zip(each, places, structured, strict=True):
+            part = y[:, k]
+            yield b, r, part.T @ part / len(part), scale * S
 
-    def _columns(self, places: Tensor) -> Tensor:
-        """The target's covariance of some values with all, (n, values); where the row closes, one column's, turned."""
-        basis, W = self.target.basis, self.shape[-1]
-        column = places % W
-        wanted, which = (places - column if basis.periodic[-1] else places).unique(return_inverse=True)
-        unit = self.target.variance.new_zeros(len(wanted), *self.shape)
-        unit.view(len(wanted), -1)[torch.arange(len(wanted)), wanted] = 1
-        c = basis.inverse(basis.forward(unit) * self.target.variance)[which]
-        if basis.periodic[-1]:
-            turned = (torch.arange(W, device=places.device) - column[:, None]) % W
-            c = c.gather(-1, turned[:, None, None].expand_as(c))
-        return c.flatten(1)
+    def _covariance(self, row: Tensor, others: Tensor) -> Tensor:
+        """The target's, of values of one row (n,) with others (m,): (n, m)."""
+        _, H, W = self.shape
+        basis, variance, closed = self.target.basis, self.target.variance, self.target.basis.periodic[-1]
+        field, waves = variance.new_zeros(1, *self.shape), dct_matrix(W, variance.dtype, variance.device)
+        field[:, :, row[0] // W % H] = torch.eye(W).to(field)[0] if closed else waves.sum(0)
+        c = basis.inverse(basis.forward(field) * variance)[0]
+        channel, height, column = others // (H * W), others // W % H, others % W
+        if closed:
+            c = c[channel, height, (column - row[:, None]) % W]
+        else:
+            c = waves[:, row % W].T @ ((c @ waves.T)[channel, height].T * waves[:, column])
+        return c * (row[:, None] // (H * W) == channel)  # its channels are independent
 
     # -- the law -----------------------------------------------------------------------------------------
 
@@ -169,6 +182,16 @@ class RowGaussian(Prior):
         logdet = sum(self._of("variance", i).log().sum() for i in range(len(self.rows)))
         constant = 0.5 * (logdet + math.log(2 * math.pi) * int(self.mask.sum()))
         return -0.5 * like.total(z.square()) - torch.as_tensor(constant).to(x)
+
+    def score(self, x: Tensor, like: Batch) -> Tensor:
+        y = (self.project(x, like) - self.mean.to(x)).flatten(1)
+        found = torch.zeros_like(y)
+        for i, r, b in self._each(y):
+            gain = self._of("gain", i).to(y)
+            z = self._root(i, y[:, r] - y[:, b] @ gain.T, -1.0)
+            found[:, r] -= z
+            found[:, b] += z @ gain
+        return found.reshape(x.shape)
 
     def dims(self, like: Batch) -> Tensor:
         return torch.full_like(like.dims, float(self.mask.sum()))
@@ -215,25 +238,22 @@ class RowGaussian(Prior):
         return values.new_zeros(len(values), self.mask.numel()).index_copy(1, where, values).reshape(-1, *self.shape)
 
 
-def _regression(
-    y: Tensor, a: float, scale: float, before: Tensor, row: Tensor, S: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A_i and D_i of a row from anomalies y (n, values) and the target's block S, with the places."""
-    k, n = torch.cat([before, row]), len(before)
-    part = y[:, k]
-    C = (1 - a) * (part.T @ part / len(y)) + a * scale * S
-    if not n:
-        return C.new_zeros(len(row), 0), C, before, row
-    gain = torch.linalg.solve(C[:n, :n], C[:n, n:]).T
-    D = C[n:, n:] - gain @ C[:n, n:]
-    return gain, (D + D.T) / 2, before, row
+def _regression(C: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """A and D of a row given the n values before, from their covariance C."""
+    L, info = torch.linalg.cholesky_ex(C)
+    if info.any():
+        raise ValueError(_NOT_DEFINITE)
+    return torch.linalg.solve_triangular(L[:n, :n], L[n:, :n], upper=False, left=False), L[n:, n:] @ L[n:, n:].T
 
 
-def _score(gain: Tensor, covariance: Tensor, before: Tensor, row: Tensor, late: Tensor) -> float:
-    """−log N of a row given those before, mean over samples, without constants."""
-    L, info = torch.linalg.cholesky_ex(covariance)
+def _score(C: Tensor, n: int, late: Tensor) -> float:
+    """−log N of a row given the n values before, mean over samples (B, n + row), without constants."""
+    L, info = torch.linalg.cholesky_ex(C)
     if info.any():
         return math.inf
-    off = late[:, row] - late[:, before] @ gain.T
-    z = torch.linalg.solve_triangular(L, off.T, upper=False)
-    return float(0.5 * z.square().sum(0).mean() + L.diagonal().log().sum())
+    z = torch.linalg.solve_triangular(L, late.T, upper=False)[n:]
+    return float(0.5 * z.square().sum(0).mean() + L.diagonal()[n:].log().sum())
+
+
+def _spoilt(x: Tensor) -> str:
+    return "" if x.isfinite().all() else " with NaN or infinite values inside the mask; fill or drop them"

@@ -5,7 +5,7 @@
     mask                `RowGaussian`: each row given the rows before; and white noise, `Masked`
 
 Which one that is depends on how many fields there are, and is found by the likelihood of the last fifth of them
-(`scifm.priors.best`).
+(`scifm.priors.best`).  What would take long or much memory is no candidate, and of very many fields some are taken.
 """
 
 from __future__ import annotations
@@ -20,27 +20,40 @@ from scifm.priors import Masked, Prior, RowGaussian, SpectralGaussian, ZonalGaus
 
 __all__ = ["base"]
 
-ZONAL = 5e6  # numbers in its matrices, which a checkpoint holds: 80 MB
-ROWS = 1e7
+ZONAL = 5e6  # complex numbers in its matrices, which a checkpoint holds: 80 MB
+ROWS = 1e7  # numbers in its matrices: 80 MB
+DATA = 2e7  # numbers that are fitted to, in double precision and in several copies: 160 MB each
+NUGGET = 1e-6  # poles, where all longitudes are one point, would have no density; elsewhere it costs nothing
 
 
 def base(spec: GridSpec, anomalies: Batch) -> Prior:
     """The base of a grid, fitted.
 
     Args:
-        anomalies: training data in model units, x (B, C, *grid).
+        anomalies: training data in model units, x (B, C, *grid); inside a mask what is outside may be NaN.
 
     Raises:
         ValueError: where none can be fitted.
+
+    Example:
+        >>> import xarray as xr
+        >>> from scifm.data import grids
+        >>> box = xr.DataArray(torch.randn(40, 6, 8).cumsum(-1).numpy(), dims=("time", "y", "x"), name="t")
+        >>> batch, spec = grids.from_xarray(box)
+        >>> type(grids.base(spec, batch)).__name__
+        'SpectralGaussian'
     """
     shape, closed = spec.event, spec.periodic
+    most = max(64, int(DATA // math.prod(shape)))
+    if len(anomalies) > most:  # evenly spaced, from one end to the other
+        anomalies = anomalies.select(torch.linspace(0, len(anomalies) - 1, most, dtype=torch.float64).round().long())
     candidates: list[Prior]
     if spec.mask is None:
         candidates = [SpectralGaussian(shape, closed, s) for s in (spectra.Isotropic(), spectra.PerMode())]
         if closed[-1] and (shape[-1] // 2 + 1) * math.prod(shape[:-1]) ** 2 <= ZONAL:
             # what shrinks little needs several fields per row, or a lucky last fifth lets it win and lose later
             many = len(anomalies) >= 4 * math.prod(shape[:-1])
-            candidates += [ZonalGaussian(shape, shrink) for shrink in ((0.02, 0.1) if many else (0.3, 0.5))]
+            candidates += [ZonalGaussian(shape, shrink, NUGGET) for shrink in ((0.02, 0.1) if many else (0.3, 0.5))]
         return best(candidates, anomalies)
     mask = torch.from_numpy(spec.mask)
     candidates = [Masked(mask)]
