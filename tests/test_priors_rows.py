@@ -1,4 +1,4 @@
-"""Rows given the rows before: dense normals from the definition, the full covariance as a limit, masks and checkpoints."""
+"""Rows given the rows before: dense normals from the definition, the full covariance as a limit, masks, checkpoints."""
 
 import math
 
