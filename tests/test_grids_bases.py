@@ -37,44 +37,42 @@ def base_of(dataset):
     return grids.base(spec, batch), batch, spec
 
 
-def offered(monkeypatch, dataset):
+def offered(dataset):
     """The candidates, in order."""
-    seen = []
-    monkeypatch.setattr(bases, "best", lambda candidates, batch: seen.extend(candidates) or candidates[0].fit(batch))
-    base_of(dataset)
-    return seen
+    batch, spec = grids.from_xarray(dataset)
+    return bases.candidates(spec, len(batch))
 
 
 # -- what there is to choose from ------------------------------------------------------------------------------
 
 
-def test_a_region_has_cosines_and_a_belt_a_circle(monkeypatch):
-    region = offered(monkeypatch, field(60))
+def test_a_region_has_cosines_and_a_belt_a_circle():
+    region = offered(field(60))
     assert {type(c) for c in region} == {SpectralGaussian}
     assert {c.basis.periodic for c in region} == {(False, False)}
-    belt = offered(monkeypatch, field(60, longitudes=360.0))
+    belt = offered(field(60, longitudes=360.0))
     assert [type(c) for c in belt] == 2 * [SpectralGaussian] + 2 * [ZonalGaussian]
     assert {c.basis.periodic for c in belt[:2]} == {(False, True)}
 
 
-def test_a_mask_has_white_noise_and_rows(monkeypatch):
+def test_a_mask_has_white_noise_and_rows():
     for longitudes, closed in ((40.0, False), (360.0, True)):
-        white, *rows = offered(monkeypatch, field(60, longitudes=longitudes, land=True))
+        white, *rows = offered(field(60, longitudes=longitudes, land=True))
         assert isinstance(white, Masked) and [c.order for c in rows] == [1, 2]
         assert all(c.target.basis.periodic == (False, closed) for c in rows)
         assert all(torch.equal(c.mask, white.mask) and int((~c.mask).sum()) == 3 for c in rows)
 
 
-def test_many_fields_are_shrunk_less(monkeypatch):
-    few, many = (offered(monkeypatch, field(n, longitudes=360.0)) for n in (23, 24))
+def test_many_fields_are_shrunk_less():
+    few, many = (offered(field(n, longitudes=360.0)) for n in (23, 24))
     assert [c.shrink for c in few[2:]] == [0.3, 0.5] and [c.shrink for c in many[2:]] == [0.02, 0.1]
 
 
 def test_what_would_take_too_much_memory_is_no_candidate(monkeypatch):
     monkeypatch.setattr(bases, "ZONAL", 100)
     monkeypatch.setattr(bases, "ROWS", 100)
-    assert {type(c) for c in offered(monkeypatch, field(60, longitudes=360.0))} == {SpectralGaussian}
-    assert {type(c) for c in offered(monkeypatch, field(60, land=True))} == {Masked}
+    assert {type(c) for c in offered(field(60, longitudes=360.0))} == {SpectralGaussian}
+    assert {type(c) for c in offered(field(60, land=True))} == {Masked}
 
 
 def test_of_very_many_fields_some_are_fitted_to(monkeypatch):
@@ -171,17 +169,14 @@ REAL = [
 
 
 @pytest.mark.parametrize(("folder", "file", "name", "kind", "expected"), REAL, ids=[r[1] for r in REAL])
-def test_what_is_chosen_is_the_best_of_all_on_test_data(monkeypatch, scifm_data, folder, file, name, kind, expected):
+def test_what_is_chosen_is_the_best_of_all_on_test_data(scifm_data, folder, file, name, kind, expected):
     """The test blocks are years that neither the fits nor the choice have seen."""
     data, spec = grids.read(scifm_data(folder) / file, (name,))
     anomaly = grids.anomalies(data.train, spec)
     train, test = anomaly(data.train), anomaly(data.test)
     test = test.replace(test.x.double())
-    kinds = []
-    honest = bases.best
-    monkeypatch.setattr(bases, "best", lambda candidates, batch: kinds.extend(candidates) or honest(candidates, batch))
     chosen = grids.base(spec, train)
-    found = [bits(prior.fit(train), test) for prior in kinds]
+    found = [bits(prior.fit(train), test) for prior in bases.candidates(spec, len(train))]
     assert isinstance(chosen, kind) and bits(chosen, test) == pytest.approx(expected, abs=0.005)
     assert bits(chosen, test) == min(found)
 

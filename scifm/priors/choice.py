@@ -57,8 +57,9 @@ def halves(batch: Batch) -> tuple[Tensor, Tensor]:
 
 def _times(batch: Batch) -> Tensor:
     time = batch.context.get("time")
-    one_each = isinstance(time, Tensor) and time.shape == (len(batch),)
-    return time.cpu() if one_each else torch.arange(len(batch))
+    if isinstance(time, Tensor) and time.shape == (len(batch),):
+        return time.cpu()
+    return torch.arange(len(batch))
 
 
 def best(candidates: Iterable[Prior], batch: Batch) -> Prior:
@@ -101,11 +102,11 @@ def _compared(priors: list[Prior], batch: Batch) -> int:
     scores: list[float] = []
     failed: Exception | None = None
     for prior in priors:
-        try:
+        try:  # there may be too few samples for this one
             score = float(prior.fit(head).log_prob(prior.project(tail.x, tail), tail).mean())
             if not math.isfinite(score):  # NaN would win or lose by its place in the list
                 raise ValueError(f"{type(prior).__name__}: its log-density of what was held out is {score}")
-        except (ValueError, NotImplementedError, torch.linalg.LinAlgError) as error:  # too few samples for this one
+        except (ValueError, NotImplementedError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
             failed, score = error, -math.inf
         scores.append(score)
     if max(scores) == -math.inf:

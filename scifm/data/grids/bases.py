@@ -18,7 +18,7 @@ from scifm.batch import Batch
 from scifm.data.grids.spec import GridSpec
 from scifm.priors import Masked, Prior, RowGaussian, SpectralGaussian, ZonalGaussian, best, spectra
 
-__all__ = ["base"]
+__all__ = ["base", "candidates"]
 
 ZONAL = 5e6  # complex numbers in its matrices, which a checkpoint holds: 80 MB
 ROWS = 1e7  # numbers in its matrices: 80 MB
@@ -43,22 +43,25 @@ def base(spec: GridSpec, anomalies: Batch) -> Prior:
         >>> type(grids.base(spec, batch)).__name__
         'SpectralGaussian'
     """
-    shape, closed = spec.event, spec.periodic
-    most = max(64, int(DATA // math.prod(shape)))
+    most = max(64, int(DATA // math.prod(spec.event)))
     if len(anomalies) > most:  # evenly spaced, from one end to the other
         anomalies = anomalies.select(torch.linspace(0, len(anomalies) - 1, most, dtype=torch.float64).round().long())
-    candidates: list[Prior]
+    return best(candidates(spec, len(anomalies)), anomalies)
+
+
+def candidates(spec: GridSpec, n: int) -> list[Prior]:
+    """What there is to choose from for n fields of a grid, unfitted; the first is the most modest."""
+    shape, closed = spec.event, spec.periodic
+    found: list[Prior]
     if spec.mask is None:
-        candidates = [SpectralGaussian(shape, closed, s) for s in (spectra.Isotropic(), spectra.PerMode())]
+        found = [SpectralGaussian(shape, closed, s) for s in (spectra.Isotropic(), spectra.PerMode())]
         if closed[-1] and (shape[-1] // 2 + 1) * math.prod(shape[:-1]) ** 2 <= ZONAL:
             # what shrinks little needs several fields per row, or a lucky last fifth lets it win and lose later
-            many = len(anomalies) >= 4 * math.prod(shape[:-1])
-            candidates += [ZonalGaussian(shape, shrink, NUGGET) for shrink in ((0.02, 0.1) if many else (0.3, 0.5))]
-        return best(candidates, anomalies)
+            many = n >= 4 * math.prod(shape[:-1])
+            found += [ZonalGaussian(shape, shrink, NUGGET) for shrink in ((0.02, 0.1) if many else (0.3, 0.5))]
+        return found
     mask = torch.from_numpy(spec.mask)
-    candidates = [Masked(mask)]
-    if len(shape) == 3:
-        rows = mask.sum((0, 2))
-        if 3 * int(rows.square().sum()) <= ROWS:
-            candidates += [RowGaussian(shape, mask, closed, order=order) for order in (1, 2)]
-    return best(candidates, anomalies)
+    found = [Masked(mask)]
+    if len(shape) == 3 and 3 * int(mask.sum((0, 2)).square().sum()) <= ROWS:
+        found += [RowGaussian(shape, mask, closed, order=order) for order in (1, 2)]
+    return found
