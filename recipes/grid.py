@@ -27,6 +27,7 @@ def recipe(
     missing: Literal["refuse", "drop"] = "refuse",
     stream: bool = False,
     coupling: Literal["independent", "ot"] = "independent",
+    amounts: tuple[str, ...] = (),
     harmonics: int = 3,
     width: int = 32,
     steps: int = 3000,
@@ -42,6 +43,7 @@ def recipe(
     missing: samples with gaps of their own are refused, or dropped
     stream: leave the training samples in the file, which may be larger than memory, and read them chunk by chunk
     coupling: how draws of the prior are paired with data: at random, or by optimal transport in the metric of the prior
+    amounts: variables that are never negative, such as rain, of which a power is taken that makes them more normal
     harmonics: annual, in the climatology
     width: channels of the network's finest level
     steps: of the optimiser
@@ -51,7 +53,7 @@ def recipe(
     opened = grids.stream if stream else grids.read
     data, spec = opened(file, variable, samples, dims=dict(d.split("=") for d in dims), missing=missing)
     known = some(data.train)
-    anomaly = grids.anomalies(known, spec, harmonics)
+    anomaly = grids.anomalies(known, spec, harmonics, amounts)
     base = grids.base(spec, anomaly(known))
     padding, stem = ["circular" if c else "replicate" for c in spec.periodic], 2 if min(spec.event[1:]) > 30 else 1
     velocity = networks.UNet(spec.event[0], (width, 2 * width, 3 * width), padding=padding, stem=stem)

@@ -1,8 +1,8 @@
 """A run is a folder that holds everything `scifm sample` and `scifm score` need.
 
     runs/quickstart-1/
-      run.json        recipe's name and flags, seed, device, versions, git commit, number of parameters, status,
-                      and the bases that the data chose (`scifm.priors.best`)
+      run.json        recipe's name and flags, seed, device, versions, git commit, number of parameters, status, and the
+                      bases that the data chose (`scifm.priors.best`)
       recipe.py       copy of the recipe, which is what is run again
       data/           copies of the data's files, where they are small: <number>/<folder>/<file>
       spec.json       what the file of a grid said beside its values (`GridSpec`)

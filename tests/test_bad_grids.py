@@ -73,7 +73,7 @@ BAD = {
     "unknown dim": (lambda p: air(), {"sample_dim": "date"}, "no dim 'date'; it has time, lat, lon"),
     "unknown role": (lambda p: air(), {"dims": {"north": "lat"}}, "dims= names roles.*'north'"),
     "role of what is not there": (lambda p: air(), {"dims": {"lat": "TLAT"}}, "'TLAT' is lat, but there are"),
-    "unknown treatment": (lambda p: air(), {"missing": "fill"}, '"refuse" or "drop", got \'fill\''),
+    "unknown treatment": (lambda p: air(), {"missing": "fill"}, '"refuse", "drop" or "keep", got \'fill\''),
     "missing coordinate": (lambda p: no_coordinate("lat"), {}, "dim 'lat' has no coordinate"),
     "missing longitudes": (lambda p: lon([0.0, 1, NAN, 3, 4]), {}, "1 of 5 values of the coordinate 'lon' are missing"),
     "names for latitudes": (lambda p: changed(lat=["a", "b", "c"]), {}, "coordinate 'lat' holds <U1, expected degrees"),

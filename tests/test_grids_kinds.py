@@ -303,3 +303,14 @@ def test_zarr_and_grib_without_their_packages_say_what_to_install(tmp_path, monk
     for name, says in (("s.zarr", "pip install zarr"), ("m.grib", "pip install cfgrib")):
         with pytest.raises(ValueError, match=says):
             from_xarray(tmp_path / name)
+
+
+def test_what_has_no_samples_is_not_what_is_meant():
+    source = levels()[["z"]].assign(orography=(("lat", "lon"), np.ones((4, 5), dtype="f4")))
+    assert from_xarray(source)[1].channels == ["z@500", "z@850"]
+    with pytest.raises(ValueError, match="expected one variable on a grid, found 2"):
+        from_xarray(levels()[["z", "ps"]])
+
+
+def test_a_dim_named_t_is_time():
+    assert from_xarray(xr.DataArray(G.normal(size=(6, 4, 5)), dims=("t", "y", "x")))[1].samples == ("t",)

@@ -213,17 +213,29 @@ def test_our_scores_of_an_ensemble_obey_what_the_published_ones_do(era5):
     assert 0.75 * std < difference < std * 2 / math.sqrt(3) and 0.9 < distance / (math.sqrt(2) * std) < 1.001
 
 
-def test_scores_says_the_same(era5):
-    """The package of that name, where it is installed."""
-    probability = pytest.importorskip("scores.probability")
+@pytest.mark.parametrize("fair", [False, True])
+def test_scores_says_the_same(era5, fair):
+    """The package of that name, an independent implementation."""
+    import operator
+
     import xarray as xr
+    from scores import probability
 
     x, _ = era5
     dims = ("number", "time", "latitude", "longitude")
-    members, observed = xr.DataArray(x[1:, :, 0].numpy(), dims=dims), xr.DataArray(x[0, :, 0].numpy(), dims=dims[1:])
-    for method, fair in (("ecdf", False), ("fair", True)):
-        theirs = probability.crps_for_ensemble(members, observed, "number", method=method, preserve_dims="all")
-        np.testing.assert_allclose(crps(x[1:, :, 0], x[0, :, 0], fair).numpy(), theirs.values, atol=1e-4)
+    m, o = x[1:, :, 0], x[0, :, 0]
+    members, observed = xr.DataArray(m.numpy(), dims=dims), xr.DataArray(o.numpy(), dims=dims[1:])
+    how = {"method": "fair" if fair else "ecdf", "preserve_dims": "all"}
+    theirs = probability.crps_for_ensemble(members, observed, "number", **how)
+    np.testing.assert_allclose(crps(m, o, fair).numpy(), theirs.values, atol=1e-4)
+    threshold = float(o.quantile(0.7))
+    theirs = probability.tail_tw_crps_for_ensemble(members, observed, "number", threshold, tail="upper", **how)
+    np.testing.assert_allclose(threshold_weighted_crps(m, o, threshold, fair=fair).numpy(), theirs.values, atol=1e-4)
+    theirs = probability.brier_score_for_ensemble(
+        members, observed, "number", threshold, preserve_dims="all", fair_correction=fair,
+        event_threshold_operator=operator.gt,
+    )  # fmt: skip
+    np.testing.assert_allclose(brier(m, o, threshold, fair).numpy(), theirs.values[..., 0], atol=1e-6)
 
 
 # -- refusals -------------------------------------------------------------------------------------------------------

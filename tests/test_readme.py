@@ -161,7 +161,7 @@ def table(words, place, monkeypatch, request):
 
 
 def benchmark(words, place, monkeypatch, request):
-    """The words must be right; the work takes up to hours, and `test_tables_points.py` does a little of it."""
+    """The words must be right; the work takes up to hours, and their own tests do a little of it."""
     done = subprocess.run([sys.executable, str(ROOT / words[1]), "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     asked = [word for word in words[2:] if not word.isdecimal()]
@@ -169,7 +169,7 @@ def benchmark(words, place, monkeypatch, request):
 
 
 RULES = {
-    r"python benchmarks/(particles|protein_\w+)\.py.*": benchmark,
+    r"python benchmarks/(particles|protein_\w+|fields_flow|forecast)\.py.*": benchmark,
     r"python benchmarks/prior_table\.py \S+ .*": table,
     r"(\./scifm\.sh|scifm) train \S+\.py.*|scifm train \w+": train,
     r"\./scifm\.sh (sample|score|reweight|report|info) runs/.*": on_a_run,

@@ -13,7 +13,7 @@ from test_grids import air
 from scifm import Solver, priors
 from scifm.cli import main
 from scifm.data import grids
-from scifm.data.transforms import Affine, Climatology
+from scifm.data.transforms import Affine, BoxCox, Climatology
 from scifm.recipe import load_recipe
 from scifm.trace import Hutchinson
 
@@ -162,3 +162,62 @@ def test_what_cannot_be_learnt_from_is_refused_before_the_training(tmp_path, mon
     assert main(["train", "grid", "--file", "one.nc", "--track", "none"]) == 2
     assert "1 different time(s) cannot be cut" in capsys.readouterr().err
     assert not Path("runs").exists() or not any(Path("runs").iterdir())
+
+
+# -- amounts -------------------------------------------------------------------------------------------------
+
+
+def rain(tmp_path, land=False):
+    """Rain of 60 days, a third of it zero."""
+    x = np.maximum(np.exp(np.random.default_rng(1).normal(size=(60, 4, 6))) - 0.6, 0)
+    if land:
+        x[:, 1, 2] = np.nan
+    time = np.arange("2001-01-01", "2001-03-02", dtype="datetime64[D]").astype("datetime64[ns]")
+    coords = {"time": time, "lat": [10.0, 20, 30, 40], "lon": [5.0, 6, 7, 8, 9, 10]}
+    ds = xr.Dataset({"pr": (("time", "lat", "lon"), x.astype("f4"), {"units": "mm"})}, coords)
+    ds.to_netcdf(tmp_path / "rain.nc")
+    return tmp_path / "rain.nc"
+
+
+@pytest.mark.parametrize("land", [False, True])
+def test_amounts_go_through_a_power(tmp_path, land):
+    """Their density has the power's Jacobian in it, zeros included, and draws are no less than minus the shift."""
+    recipe = build(rain(tmp_path, land), "pr", amounts=("pr",))
+    flow, one = recipe.flow, recipe.data.test.select([0])
+    (power, rest) = flow.transform.transforms[0].transforms
+    train = recipe.data.train.x
+    assert isinstance(power, BoxCox) and isinstance(rest, Affine)
+    assert float(power.shift) == pytest.approx(float(train[train > 0].min()))
+    model = flow.transform(one)
+    torch.testing.assert_close(flow.transform.inverse(model).x, one.x, rtol=1e-4, atol=1e-5)
+    inside = torch.ones(one.event, dtype=torch.bool) if flow.transform.mask is None else flow.transform.mask
+    u = (one.x[0][inside] + power.shift).double()
+    scale = (rest.scale.double().log() * torch.ones(len(u))).sum()
+    expected = (float(power.power) - 1) * u.log().sum() + scale
+    assert float(flow.transform.log_det(one)) == pytest.approx(float(expected), rel=1e-4)
+    plain = build(rain(tmp_path, land), "pr").flow
+    skew = [
+        float((y := f.transform(recipe.data.train).x[:, inside]).pow(3).mean() / y.var() ** 1.5) for f in (flow, plain)
+    ]
+    assert abs(skew[0]) < 0.5 < skew[1]
+
+
+def test_amounts_that_are_none_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no variable 'rain'; there are pr"):
+        build(rain(tmp_path), "pr", amounts=("rain",))
+    with pytest.raises(ValueError, match="amounts, which are never negative and not all zero; these run from -"):
+        build(years(tmp_path), amounts=("t",))
+
+
+def test_a_run_of_amounts_samples_without_its_file(tmp_path, monkeypatch):
+    """What was fitted, the shift too, is in the checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("scifm.run._LARGEST", 0)
+    file = rain(tmp_path)
+    assert main(["train", "grid", "--file", str(file), "--amounts", "pr", *SMALL]) == 0
+    draw = ["sample", "r", "-n", "2", "--method", "euler", "--steps", "2"]
+    assert main([*draw, "-o", "before.nc"]) == 0
+    file.unlink()
+    assert main([*draw, "-o", "after.nc"]) == 0
+    with xr.open_dataset("before.nc") as before, xr.open_dataset("after.nc") as after:
+        np.testing.assert_array_equal(before.pr.values, after.pr.values)

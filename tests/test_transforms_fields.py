@@ -66,6 +66,22 @@ def test_a_given_power_is_not_fitted():
     assert float(BoxCox(power=0.5).fit(Batch(positive(0.0)[:, None])).power) == 0.5
 
 
+def test_a_shift_for_zeros_is_found():
+    """The smallest amount that is not zero; it is kept with the weights."""
+    x = torch.tensor([[0.0, 0.25, 1.0], [3.0, 0.5, 0.0]], dtype=torch.float64)
+    fitted = BoxCox(shift=None).fit(Batch(x))
+    assert float(fitted.shift) == 0.25
+    torch.testing.assert_close(fitted(Batch(x)).x, BoxCox(float(fitted.power), shift=0.25)(Batch(x)).x)
+    other = BoxCox(shift=None)
+    other.load_state_dict(fitted.state_dict())
+    torch.testing.assert_close(other.inverse(fitted(Batch(x))).x, x)
+    with pytest.raises(ValueError, match="used before fit"):
+        BoxCox(power=1.0, shift=None)(Batch(x))
+    for bad in (-x, 0 * x):
+        with pytest.raises(ValueError, match="never negative and not all zero"):
+            BoxCox(shift=None).fit(Batch(bad))
+
+
 @pytest.mark.parametrize(("power", "beyond", "nearest"), [(0.5, -2.5, -1.0), (-0.5, 2.5, math.inf)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_model_values_beyond_the_bound_go_to_the_nearest_with_a_warning(power, beyond, nearest, dtype):

@@ -27,7 +27,7 @@ __all__ = ["ROLES", "SAMPLE_DIMS", "Axes", "find_axes", "role_of"]
 
 SAMPLE_DIMS = ("time", "realization", "number", "member", "sample", "ensemble", "valid_time")
 _NAMES = {
-    "time": ("time", "valid_time", "date", "datetime", "month", "year", "day", "season"),
+    "time": ("time", "valid_time", "date", "datetime", "month", "year", "day", "season", "t"),
     "realization": ("realization", "number", "member", "members", "sample", "samples", "ensemble", "ens", "run"),
     "lat": ("lat", "latitude", "lats", "rlat", "ylat", "nav_lat", "tlat", "ulat", "y", "nlat", "south_north", "xlat"),
     "lon": ("lon", "longitude", "lons", "rlon", "xlon", "nav_lon", "tlong", "ulong", "tlon", "x", "nlon", "west_east"),
@@ -149,7 +149,7 @@ def _samples(dataset: xr.Dataset, first: str, wanted: Any, roles: Mapping[str, s
     if not found:
         raise ValueError(
             f"from_xarray: which dim of {first!r} {tuple(dims)} counts the samples? None looks like time or "
-            "realization. Give sample_dim."
+            f"realization. Give sample_dim ({dims[0]!r}, say), or --samples {dims[0]} to a recipe."
         )
     return found
 

@@ -106,6 +106,8 @@ def gridded(dataset: xr.Dataset) -> list[str]:
 def _choose(dataset: xr.Dataset, variable: str | Sequence[str] | None) -> list[str]:
     if variable is None:
         found = gridded(dataset)
+        if len(found) > 1:  # masks, orography and the like have no samples
+            found = [n for n in found if _has_samples(dataset, n)] or found
         if len(found) != 1:
             raise ValueError(
                 f"from_xarray: expected one variable on a grid, found {len(found)}: {_names(dataset)}; name it, or "
@@ -121,6 +123,14 @@ def _choose(dataset: xr.Dataset, variable: str | Sequence[str] | None) -> list[s
             hint = f"did you mean {near[0]!r}? There are" if near else "there are"
             raise ValueError(f"from_xarray: there is no variable {name!r}; {hint} {_names(dataset)}.")
     return names
+
+
+def _has_samples(dataset: xr.Dataset, name: str) -> bool:
+    try:
+        find_axes(dataset, [name], None)
+    except ValueError:
+        return False
+    return True
 
 
 def _names(dataset: xr.Dataset) -> str:

@@ -28,7 +28,7 @@ from scifm.data.grids.standing import stand_in
 from scifm.data.grids.writing import to_xarray
 from scifm.data.source import Data
 from scifm.data.splits import SPLITS, block_split
-from scifm.data.transforms import Affine, Climatology, Transform
+from scifm.data.transforms import Affine, BoxCox, Chain, Climatology, Transform
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -82,7 +82,7 @@ def read(
     ), spec
 
 
-def anomalies(train: Batch, spec: GridSpec, harmonics: int = 3) -> PerChannel:
+def anomalies(train: Batch, spec: GridSpec, harmonics: int = 3, amounts: Sequence[str] = ()) -> PerChannel:
     """What brings training data to mean zero and a spread of one, channel by channel, inside the mask.
 
     The cycle (`Climatology`, in the calendar of the file) wants times that span 1.9 years of training data, nine months
@@ -91,14 +91,31 @@ def anomalies(train: Batch, spec: GridSpec, harmonics: int = 3) -> PerChannel:
     Args:
         train: in the file's units.
         harmonics: of the annual cycle.
+        amounts: variables that are never negative, such as rain; a power of them (`BoxCox`) is taken first.
+
+    Raises:
+        ValueError: for names that are none, amounts below zero, and channels that do not vary.
     """
+    if unknown := [name for name in amounts if name not in {v.name for v in spec.variables}]:
+        raise ValueError(
+            f"anomalies: no variable {unknown[0]!r}; there are {', '.join(v.name for v in spec.variables)}."
+        )
     mask = None if spec.mask is None else torch.from_numpy(spec.mask)
+    powers = [BoxCox(shift=None) if v.name in amounts else None for v in spec.variables for _ in spec.channels_of(v)]
     hours = _hours(train, spec, harmonics)
     if hours is not None:
-        each: list[Transform] = [Climatology(harmonics, hours, "global", year=spec.year) for _ in spec.channels]
+        each = [_after(p, Climatology(harmonics, hours, "global", year=spec.year)) for p in powers]
         return PerChannel(each, mask).fit(train)
-    masks = [None] * len(spec.channels) if mask is None else list(mask)
-    return PerChannel([_mean_map(x, m) for x, m in zip(train.x.unbind(1), masks, strict=True)], mask)
+    each = []
+    for c, power in enumerate(powers):
+        x = train.x[:, c].flatten(1)
+        x = x if mask is None else x[:, mask[c].flatten()]
+        each.append(_after(power, _mean_map(x if power is None else power.fit(Batch(x))(Batch(x)).x)))
+    return PerChannel(each, mask)
+
+
+def _after(power: BoxCox | None, transform: Transform) -> Transform:
+    return transform if power is None else Chain(power, transform)
 
 
 def _hours(train: Batch, spec: GridSpec, harmonics: int) -> list[float] | None:
@@ -113,10 +130,9 @@ def _hours(train: Batch, spec: GridSpec, harmonics: int) -> list[float] | None:
     return hours if enough and long and months >= 9 else None
 
 
-def _mean_map(x: Tensor, mask: Tensor | None) -> Affine:
-    """Values of a channel (B, *grid) minus their mean map, over the root mean square of the rest."""
-    x = x.flatten(1).double()
-    x = x if mask is None else x[:, mask.flatten()]
+def _mean_map(x: Tensor) -> Affine:
+    """Values of a channel (B, n) minus their mean map, over the root mean square of the rest."""
+    x = x.double()
     mean = x.mean(0) if len(x) > 3 else x.mean().expand(x.shape[1])  # of few maps the mean is nearly each of them
     spread = (x - mean).square().mean().sqrt()
     if not spread > 1e-10 * x.abs().max():

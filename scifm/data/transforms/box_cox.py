@@ -37,7 +37,8 @@ class BoxCox(Transform):
 
     Args:
         power: λ; None to have `fit` find it in [−2, 2]. Zero is the logarithm.
-        shift: added first, in the user's units.
+        shift: added first, in the user's units; None to have `fit` take the smallest amount that is not zero, for data
+            that are never negative.
         per: λ that is fitted for all values, "global", or per "channel" (first event axis).
 
     Raises:
@@ -51,19 +52,23 @@ class BoxCox(Transform):
         tensor([[2., 4.]])
     """
 
-    def __init__(self, power: float | None = None, shift: float = 0.0, per: str = "global"):
+    def __init__(self, power: float | None = None, shift: float | None = 0.0, per: str = "global"):
         super().__init__()
         if per not in ("global", "channel"):
             raise ValueError(f'BoxCox: per must be "global" or "channel", got {per!r}.')
-        if not math.isfinite(shift) or not (power is None or math.isfinite(power)):
+        if not all(given is None or math.isfinite(given) for given in (power, shift)):
             raise ValueError(f"BoxCox: power and shift must be finite, got {power} and {shift}.")
-        self.shift, self.per, self.given = float(shift), per, power is not None
+        self.per, self.given, self.measured = per, power is not None, shift is None
         self.power: Tensor
+        self.shift: Tensor
+        self.register_buffer("shift", torch.tensor(math.nan if shift is None else float(shift), dtype=torch.float64))
         self.register_buffer("power", torch.tensor(math.nan if power is None else float(power), dtype=torch.float64))
 
     def fit(self, batch: Batch) -> BoxCox:
-        """λ by maximum likelihood, where it was not given."""
+        """The shift and λ, by maximum likelihood, where they were not given."""
         enough(batch, "BoxCox")
+        if self.measured:
+            self.shift = _smallest(finite(batch, "BoxCox")).to(self.shift)
         log = self._log(batch).double()
         if self.given:
             return self
@@ -90,19 +95,21 @@ class BoxCox(Transform):
                 stacklevel=2,
             )
         log = torch.where(power == 0, y, torch.log1p((safe * y).clamp(min=tiny - 1)) / safe)
-        return batch.replace(log.exp() - self.shift)
+        return batch.replace(log.exp() - self.shift.to(y))
 
     def log_det(self, batch: Batch) -> Tensor:
         return batch.total((self._fitted(batch) - 1) * self._log(batch))
 
     def _log(self, batch: Batch) -> Tensor:
         """log (x + shift), refusing what has none."""
-        shifted = finite(batch, "BoxCox") + self.shift
+        if self.shift.isnan():
+            raise ValueError("BoxCox: used before fit; call .fit(training data) first, or give shift=.")
+        shifted = finite(batch, "BoxCox") + self.shift.to(batch.x)
         if not (shifted > 0).all():
             bad = int((shifted <= 0).sum())
             raise ValueError(
-                f"BoxCox: data must be above {-self.shift:g}, but {bad} of {shifted.numel()} values are not, the "
-                f"smallest is {float(batch.x.min()):g}. Give a larger shift, such as the smallest amount that is "
+                f"BoxCox: data must be above {-float(self.shift):g}, but {bad} of {shifted.numel()} values are not, "
+                f"the smallest is {float(batch.x.min()):g}. Give a larger shift, such as the smallest amount that is "
                 "measured where zero means none, or drop them."
             )
         return shifted.log()
@@ -113,6 +120,16 @@ class BoxCox(Transform):
         if self.power.ndim and self.power.shape != (*batch.event[:1], *[1] * (len(batch.event) - 1)):
             raise ValueError(f"BoxCox: fitted on {len(self.power)} channels, got rows of shape {batch.event}.")
         return self.power.to(batch.x)
+
+
+def _smallest(x: Tensor) -> Tensor:
+    """The smallest amount that is not zero."""
+    if (x < 0).any() or not (x > 0).any():
+        raise ValueError(
+            f"BoxCox.fit: a shift is found for amounts, which are never negative and not all zero; these run from "
+            f"{float(x.min()):g} to {float(x.max()):g}. Give shift=."
+        )
+    return x[x > 0].min()
 
 
 def _most_likely(log: Tensor) -> float:
