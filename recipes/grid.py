@@ -55,8 +55,12 @@ def recipe(
     known = some(data.train)
     anomaly = grids.anomalies(known, spec, harmonics, amounts)
     base = grids.base(spec, anomaly(known))
-    padding, stem = ["circular" if c else "replicate" for c in spec.periodic], 2 if min(spec.event[1:]) > 30 else 1
-    velocity = networks.UNet(spec.event[0], (width, 2 * width, 3 * width), padding=padding, stem=stem)
+    for held in (data.valid, data.test):
+        anomaly(
+            held
+        )  # what it cannot take, rain below zero or an hour of day that it never saw, is said before the work
+    stem = 2 if min(spec.event[1:]) > 30 else 1
+    velocity = networks.UNet(spec.event[0], (width, 2 * width, 3 * width), padding=grids.edges(spec), stem=stem)
     # the network does not look at the time: it serves the climatology only
     pairs = couplings.OptimalTransport(ignore=("time",), prior=base) if coupling == "ot" else independent
     how = {"coupling": pairs, "objective": Objective(times=times.stratified), "transform": anomaly}

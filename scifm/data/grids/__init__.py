@@ -9,6 +9,7 @@ forgets; `to_xarray` puts data and samples back into that form.  Files that cann
 
     series      data for training: splits, anomalies
     bases       the Gaussian that suits a grid and its data
+    edges       what lies beyond each edge, for networks
     dims        which dim is time, latitude, longitude, level: attributes, names, or your word
     calendar    times as days in the file's own calendar
     alike       another file, as the data of a run were read; likeness, what is to be the same
@@ -23,6 +24,7 @@ from __future__ import annotations
 from scifm.data.grids.alike import Fields, read_alike
 from scifm.data.grids.bases import base
 from scifm.data.grids.dims import SAMPLE_DIMS
+from scifm.data.grids.edges import edges
 from scifm.data.grids.files import open_file
 from scifm.data.grids.reading import from_xarray, gridded
 from scifm.data.grids.series import anomalies, read
@@ -38,6 +40,7 @@ __all__ = [
     "Variable",
     "anomalies",
     "base",
+    "edges",
     "from_xarray",
     "gridded",
     "open_file",

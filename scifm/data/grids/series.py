@@ -96,12 +96,15 @@ def anomalies(train: Batch, spec: GridSpec, harmonics: int = 3, amounts: Sequenc
     Raises:
         ValueError: for names that are none, amounts below zero, and channels that do not vary.
     """
-    if unknown := [name for name in amounts if name not in {v.name for v in spec.variables}]:
-        raise ValueError(
-            f"anomalies: no variable {unknown[0]!r}; there are {', '.join(v.name for v in spec.variables)}."
-        )
+    known = [v.name for v in spec.variables]
+    if unknown := [name for name in amounts if name not in known]:
+        raise ValueError(f"anomalies: no variable {unknown[0]!r}; there are {', '.join(known)}.")
     mask = None if spec.mask is None else torch.from_numpy(spec.mask)
-    powers = [BoxCox(shift=None) if v.name in amounts else None for v in spec.variables for _ in spec.channels_of(v)]
+    names = [v.name for v in spec.variables for _ in spec.channels_of(v)]
+    powers = [
+        _power(name, x, delta) if name in amounts else None
+        for name, x, delta in zip(names, train.x.unbind(1), spec.deltas, strict=True)
+    ]
     hours = _hours(train, spec, harmonics)
     if hours is not None:
         each = [_after(p, Climatology(harmonics, hours, "global", year=spec.year)) for p in powers]
@@ -112,6 +115,17 @@ def anomalies(train: Batch, spec: GridSpec, harmonics: int = 3, amounts: Sequenc
         x = x if mask is None else x[:, mask[c].flatten()]
         each.append(_after(power, _mean_map(x if power is None else power.fit(Batch(x))(Batch(x)).x)))
     return PerChannel(each, mask)
+
+
+def _power(name: str, x: Tensor, delta: float | None) -> BoxCox:
+    """For amounts; values on a lattice have noise of half a step about them, and a step is added to them."""
+    negative = x < -(0.501 * delta if delta is not None else 0.0)
+    if negative.any():
+        raise ValueError(
+            f"anomalies: {name!r} is said to be an amount, but {int(negative.sum())} of its values are negative, the "
+            f"smallest is {float(x.min()):g}; set them to zero, or leave it out of the amounts."
+        )
+    return BoxCox(shift=delta)
 
 
 def _after(power: BoxCox | None, transform: Transform) -> Transform:

@@ -2,7 +2,7 @@
 
     y = (u^λ − 1) / λ,  u = x + shift > 0;     y = log u at λ = 0;     log |det ∂y/∂x| = (λ − 1) Σ log u
 
-λ is the maximum of the profile likelihood of normal y with one mean and variance,
+λ is the maximum over [0, 2] of the profile likelihood of normal y with one mean and variance,
 
     ℓ(λ) = −½ n log var y(λ) + (λ − 1) Σ log u,
 
@@ -10,8 +10,9 @@ over the training values.  Rain, concentrations, wind speeds and energies are sk
 logarithm and no density: rain that is exactly zero on dry days needs a shift of the size of the smallest amount that
 is measured, and even then a lump of mass stays at one value.
 
-For λ > 0 the values y stay above −1/λ, for λ < 0 below it.  A flow knows nothing of this bound, and a draw beyond it
-belongs to no x: `inverse` takes it to the nearest x there is, and warns.
+For λ > 0 the values y stay above −1/λ.  A flow knows nothing of this bound, and a draw below it belongs to no x:
+`inverse` takes it to the smallest x there is, and warns.  For λ < 0 they stay below −1/λ, and a draw beyond belongs to
+no finite x: such a power is never fitted, and draws from one that was given are cut off at a huge number.
 Reference: Box and Cox 1964, J. R. Stat. Soc. B 26, 211.
 """
 
@@ -29,16 +30,16 @@ from scifm.data.transforms.base import Transform, enough, finite
 
 __all__ = ["BoxCox"]
 
-RANGE = (-2.0, 2.0)  # of λ in fits: further out, one extreme value decides
+RANGE = (0.0, 2.0)  # of λ in fits: above, one extreme value decides; below, draws have no bound
 
 
 class BoxCox(Transform):
     """y = ((x + shift)^λ − 1) / λ for data above −shift.
 
     Args:
-        power: λ; None to have `fit` find it in [−2, 2]. Zero is the logarithm.
-        shift: added first, in the user's units; None to have `fit` take the smallest amount that is not zero, for data
-            that are never negative.
+        power: λ; None to have `fit` find it in [0, 2]. Zero is the logarithm.
+        shift: added first, in the user's units; None to have `fit` take a small amount, the 5 % quantile of what is
+            above zero, for data that are never negative.
         per: λ that is fitted for all values, "global", or per "channel" (first event axis).
 
     Raises:
@@ -68,7 +69,7 @@ class BoxCox(Transform):
         """The shift and λ, by maximum likelihood, where they were not given."""
         enough(batch, "BoxCox")
         if self.measured:
-            self.shift = _smallest(finite(batch, "BoxCox")).to(self.shift)
+            self.shift = _small(finite(batch, "BoxCox")).to(self.shift)
         log = self._log(batch).double()
         if self.given:
             return self
@@ -122,14 +123,15 @@ class BoxCox(Transform):
         return self.power.to(batch.x)
 
 
-def _smallest(x: Tensor) -> Tensor:
-    """The smallest amount that is not zero."""
+def _small(x: Tensor) -> Tensor:
+    """A small amount that is not zero: a twentieth of the positive values is smaller."""
     if (x < 0).any() or not (x > 0).any():
         raise ValueError(
             f"BoxCox.fit: a shift is found for amounts, which are never negative and not all zero; these run from "
             f"{float(x.min()):g} to {float(x.max()):g}. Give shift=."
         )
-    return x[x > 0].min()
+    positive = x[x > 0]
+    return positive.kthvalue(1 + len(positive) // 20).values
 
 
 def _most_likely(log: Tensor) -> float:
