@@ -18,13 +18,14 @@ from scifm.cli import main
 from scifm.data import grids
 from scifm.data.source import Data
 from scifm.parts import Parts
-from scifm.recipe import load_recipe
+from scifm.recipe import Recipe, load_recipe
 from scifm.run import Run
 from scifm.unusual import p_values
 
 SUFFIXES = [".nc", pytest.param(".zarr", marks=pytest.mark.skipif(find_spec("zarr") is None, reason="needs zarr"))]
 TINY = "--steps 2 --width 4 --batch-size 4 --test-samples 8 --track none --threads 1".split()
 PACKED = {"dtype": "i2", "scale_factor": 0.01, "add_offset": 280.0, "_FillValue": -32768}
+FEW = "--method rk4 --steps 4 --threads 1".split()
 LAND = (slice(None), 0, slice(2))
 
 
@@ -76,6 +77,16 @@ def here(tmp_path, monkeypatch):
 def still(monkeypatch):
     """A clock that stands: `history` begins with the time at which a file was finished."""
     monkeypatch.setattr("scifm.labelled.time.strftime", lambda form: "2030-01-01 00:00:00+0000")
+
+
+def made(where: str, name: str, given: dict) -> Recipe:
+    """A run that counts as finished, without any training."""
+    file = load_recipe(name)
+    recipe = file.build(given)
+    run = Run.create(Path(where), file, given, recipe.data.files, seed=0, status="finished")
+    state = recipe.flow.state_dict()
+    checkpoint.save(run.folder / "checkpoints", 1, {f"ema.{k}": v for k, v in state.items()}, {})
+    return recipe
 
 
 def opened(path: str | Path) -> xr.Dataset:
@@ -162,16 +173,15 @@ def test_by_default_it_goes_into_the_run_and_is_not_replaced_unasked(run, capsys
 
 def test_noise_and_weights_are_what_was_asked_for(run):
     source = gaps(Path("gaps.nc"), n=2)
-    words = ["fill", run, "gaps.nc", "-n", "30", "--chunk", "30", "--noise", "1.0", "--log-weight", "--exact"]
-    assert main([*words, "-o", "w.nc", "--rtol", "1e-4", "--atol", "1e-4"]) == 0
+    words = ["fill", run, "gaps.nc", "-n", "12", "--chunk", "12", "--noise", "1.0", "--log-weight", "--exact"]
+    assert main([*words, "-o", "w.nc", *FEW]) == 0
     found = opened("w.nc")
     assert found.attrs["scifm_noise"] == 1.0
     off = (found.t - source.t).values
     assert 0.3 < np.sqrt(np.nanmean(off**2)) < 1.5
     assert found.log_weight.dims == ("realization", "time") and found.log_weight.attrs["units"] == "nats"
     assert "Exact" in found.log_weight.attrs["trace"]
-    # two steps of training have changed little: the weights are nearly one evidence for each day
-    assert float(found.log_weight.std("realization").max()) < 0.5
+    assert 0 < float(found.log_weight.std("realization").max()) < 5  # of a flow that has learnt nothing yet
 
 
 def test_another_unit_and_order_come_back_as_they_were(run):
@@ -190,8 +200,8 @@ def test_another_unit_and_order_come_back_as_they_were(run):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_killed_fill_ends_in_the_same_bytes(run, still, capsys, suffix):
     gaps(Path("gaps.nc"))
-    words = ["fill", run, "gaps.nc", "-n", "5", "--chunk", "3", "--log-weight", "--probes", "2"]
-    words += ["--method", "rk4", "--steps", "4", "--threads", "1"]
+    words = ["fill", run, "gaps.nc", "-n", "5", "--chunk", "3", "--log-weight", "--probes", "1"]
+    words += ["--method", "heun", "--steps", "2", "--threads", "1"]
     assert main([*words, "-o", f"straight{suffix}"]) == 0
     assert killed_at([*words, "-o", f"x{suffix}"], 4) == -9  # in the second field
     out, parts = Path(f"x{suffix}"), Path(f".x{suffix}.parts")
@@ -226,14 +236,15 @@ def test_scores_of_a_file_are_those_of_the_run(run, capsys, suffix):
     source = held_out(run)
     source.to_netcdf("days.nc")
     out = f"scores{suffix}"
-    assert main(["score", run, "--file", "days.nc", "--draws", "2", "-o", out]) == 0
+    assert main(["score", run, "--file", "days.nc", "--draws", "2", *FEW, "-o", out]) == 0
     said = capsys.readouterr()
     found = opened(out)
     assert said.out.splitlines()[-1] == out and "8 samples of days.nc; the least likely:" in said.out
     assert said.err.count("warning") == 0 and list(Path().glob(".*")) == []
-    assert main(["score", run, "-o", "s.json", "--draws", "2"]) == 0
-    per_sample = json.loads(Path("s.json").read_text())["per_sample"]
-    np.testing.assert_allclose(found.bits_per_dim, per_sample, rtol=1e-6)
+    if suffix == ".nc":
+        assert main(["score", run, "-o", "s.json", "--draws", "2", *FEW]) == 0
+        per_sample = json.loads(Path("s.json").read_text())["per_sample"]
+        np.testing.assert_allclose(found.bits_per_dim, per_sample, rtol=1e-6)
     assert all(v.dims == ("time",) for v in found.data_vars.values())
     np.testing.assert_array_equal(found.time, source.time)
     volume = 22 * np.log(0.01)
@@ -250,12 +261,12 @@ def test_an_unusual_day_is_found(run, capsys):
     strange["t"] = strange.t.where(strange.time != strange.time[2], strange.t + 8 * (-1) ** np.arange(6))
     strange.t.encoding = dict(PACKED)
     strange.to_netcdf("strange.nc")
-    assert main(["score", run, "--file", "strange.nc"]) == 0
+    assert main(["score", run, "--file", "strange.nc", *FEW]) == 0
     out = Path(run) / "scores-strange.nc"
     said = capsys.readouterr().out.splitlines()
     assert str(strange.time.values[2])[:10] in said[1] and "p-value 0.111" in said[1]  # 1 / (1 + 8)
     found = opened(out)
-    assert int(found.log_prob.argmin()) == 2 and float(found.p_value[2]) == pytest.approx(1 / 9)
+    assert int(found.log_prob.values.argmin()) == 2 and float(found.p_value[2]) == pytest.approx(1 / 9)
     assert float(found.p_value[[0, 1, 3]].min()) > 0.12
     out.unlink()
 
@@ -263,7 +274,7 @@ def test_an_unusual_day_is_found(run, capsys):
 def test_p_values_are_those_of_the_definition(run):
     """With the scores of the held-out days as the file's own, each stands among the others."""
     held_out(run).to_netcdf("days.nc")
-    assert main(["score", run, "--file", "days.nc", "-o", "s.nc"]) == 0
+    assert main(["score", run, "--file", "days.nc", "-o", "s.nc", *FEW]) == 0
     found = opened("s.nc")
     log_prob = torch.from_numpy(found.log_prob.values)
     ranks = p_values(log_prob, log_prob).numpy()
@@ -273,7 +284,7 @@ def test_p_values_are_those_of_the_definition(run):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_killed_score_ends_in_the_same_bytes(run, still, capsys, suffix):
     days(900, 5).to_netcdf("days.nc")
-    words = ["score", run, "--file", "days.nc", "--probes", "2", "--chunk", "3", "--method", "rk4", "--steps", "4"]
+    words = ["score", run, "--file", "days.nc", "--probes", "1", "--chunk", "3", *FEW]
     assert main([*words, "-o", f"straight{suffix}"]) == 0
     assert killed_at([*words, "-o", f"x{suffix}"], 5) == -9  # three chunks of held-out days, then the file's
     assert len(list(Path(f".x{suffix}.parts").glob("*.safetensors"))) == 4
@@ -336,12 +347,12 @@ def test_mistakes_are_one_line_before_the_work(run, capsys, words, says):
     before = {str(p) for folder in (Path(), Path(run)) for p in folder.rglob("*")}
     said = one_line(capsys, *words.format(run=run).split())
     assert says in said
-    if "NaN" in says:
+    if "(NaN)" in says:
         assert "`scifm fill`" in said
     assert {str(p) for folder in (Path(), Path(run)) for p in folder.rglob("*")} == before
 
 
-def test_data_that_do_not_read_other_files_say_so(tmp_path, run):
+def test_data_that_do_not_read_other_files_say_so():
     from scifm.commands.score_file import fields_of
 
     batch, _ = grids.from_xarray(days(0, 4).drop_encoding().fillna(280.0), "t")
@@ -349,11 +360,11 @@ def test_data_that_do_not_read_other_files_say_so(tmp_path, run):
         fields_of(Data("mine", batch, batch, batch), Path("gaps.nc"))
 
 
-def test_a_flow_of_powers_is_refused(tmp_path, capsys):
+def test_a_flow_of_powers_is_refused(capsys):
     rain = days(0, 800)
     rain["t"] = np.exp((rain.t - 280) / 5)
     rain.to_netcdf("rain.nc")
-    assert main(["train", "grid", "--file", "rain.nc", "--amounts", "t", *TINY, "--out", "wet"]) == 0
+    made("wet", "grid", {"file": Path("rain.nc"), "amounts": ("t",), "width": 4, "test_samples": 2})
     rain.isel(time=[0]).where(rain.lon > 60).to_netcdf("gaps.nc")
     said = one_line(capsys, "fill", "wet", "gaps.nc", "-o", "x.nc")
     assert "not affine" in said and "--amounts" in said and not Path("x.nc").exists()
@@ -362,15 +373,10 @@ def test_a_flow_of_powers_is_refused(tmp_path, capsys):
 # -- real data -------------------------------------------------------------------------------------------
 
 
-def test_weather_maps_are_filled_better_than_by_climatology(scifm_data, tmp_path):
+def test_weather_maps_are_filled_better_than_by_climatology(scifm_data):
     """An untrained flow of air temperature, which is the Gaussian field of its prior: four days with a third removed."""
     scifm_data("ncep_air_temperature")
-    file = load_recipe("ncep_air")
-    given = {"width": 4, "test_samples": 2}
-    recipe = file.build(given)
-    made = Run.create(tmp_path / "a", file, given, recipe.data.files, seed=0, status="finished")
-    state = recipe.flow.state_dict()
-    checkpoint.save(made.folder / "checkpoints", 1, {f"ema.{k}": v for k, v in state.items()}, {})
+    recipe = made("a", "ncep_air", {"width": 4, "test_samples": 2})
     rows = [0, 80, 160, 240]
     truth = grids.to_xarray(recipe.data.test.select(rows), recipe.data.spec, "time")
     gone = np.random.default_rng(0).random(truth.air.shape) < 0.3
