@@ -26,6 +26,7 @@ SUFFIXES = [".nc", pytest.param(".zarr", marks=pytest.mark.skipif(find_spec("zar
 TINY = "--steps 2 --width 4 --batch-size 4 --test-samples 8 --track none --threads 1".split()
 PACKED = {"dtype": "i2", "scale_factor": 0.01, "add_offset": 280.0, "_FillValue": -32768}
 FEW = "--method rk4 --steps 4 --threads 1".split()
+SCORE = ["--probes", "1", *FEW]
 LAND = (slice(None), 0, slice(2))
 
 
@@ -236,13 +237,13 @@ def test_scores_of_a_file_are_those_of_the_run(run, capsys, suffix):
     source = held_out(run)
     source.to_netcdf("days.nc")
     out = f"scores{suffix}"
-    assert main(["score", run, "--file", "days.nc", "--draws", "2", *FEW, "-o", out]) == 0
+    assert main(["score", run, "--file", "days.nc", *SCORE, "-o", out]) == 0
     said = capsys.readouterr()
     found = opened(out)
     assert said.out.splitlines()[-1] == out and "8 samples of days.nc; the least likely:" in said.out
     assert said.err.count("warning") == 0 and list(Path().glob(".*")) == []
     if suffix == ".nc":
-        assert main(["score", run, "-o", "s.json", "--draws", "2", *FEW]) == 0
+        assert main(["score", run, "-o", "s.json", *SCORE]) == 0
         per_sample = json.loads(Path("s.json").read_text())["per_sample"]
         np.testing.assert_allclose(found.bits_per_dim, per_sample, rtol=1e-6)
     assert all(v.dims == ("time",) for v in found.data_vars.values())
@@ -253,7 +254,7 @@ def test_scores_of_a_file_are_those_of_the_run(run, capsys, suffix):
     assert found.log_prob.attrs["units"] == "nats" and "Per (K)^D" in found.log_prob.attrs["comment"]
     assert "bin of width 0.01" in found.log_prob.attrs["comment"]
     assert found.p_value.attrs["held_out"] == 8 and ((found.p_value > 0.1) & (found.p_value <= 1)).all()
-    assert " score: run r, seed 0, solver" in found.attrs["history"] and "exact trace" in found.attrs["scifm_trace"]
+    assert " score: run r, seed 0, solver" in found.attrs["history"] and "1 probe(s)" in found.attrs["scifm_trace"]
 
 
 def test_an_unusual_day_is_found(run, capsys):
@@ -261,7 +262,7 @@ def test_an_unusual_day_is_found(run, capsys):
     strange["t"] = strange.t.where(strange.time != strange.time[2], strange.t + 8 * (-1) ** np.arange(6))
     strange.t.encoding = dict(PACKED)
     strange.to_netcdf("strange.nc")
-    assert main(["score", run, "--file", "strange.nc", *FEW]) == 0
+    assert main(["score", run, "--file", "strange.nc", *SCORE]) == 0
     out = Path(run) / "scores-strange.nc"
     said = capsys.readouterr().out.splitlines()
     assert str(strange.time.values[2])[:10] in said[1] and "p-value 0.111" in said[1]  # 1 / (1 + 8)
@@ -274,17 +275,17 @@ def test_an_unusual_day_is_found(run, capsys):
 def test_p_values_are_those_of_the_definition(run):
     """With the scores of the held-out days as the file's own, each stands among the others."""
     held_out(run).to_netcdf("days.nc")
-    assert main(["score", run, "--file", "days.nc", "-o", "s.nc", *FEW]) == 0
+    assert main(["score", run, "--file", "days.nc", "-o", "s.nc", *SCORE]) == 0
     found = opened("s.nc")
     log_prob = torch.from_numpy(found.log_prob.values)
     ranks = p_values(log_prob, log_prob).numpy()
-    assert np.abs(found.p_value.values - ranks).max() <= 1 / 9 + 1e-9  # noise within a bin may exchange neighbours
+    assert np.abs(found.p_value.values - ranks).max() <= 2 / 9 + 1e-9  # noise within a bin exchanges neighbours
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_killed_score_ends_in_the_same_bytes(run, still, capsys, suffix):
     days(900, 5).to_netcdf("days.nc")
-    words = ["score", run, "--file", "days.nc", "--probes", "1", "--chunk", "3", *FEW]
+    words = ["score", run, "--file", "days.nc", "--chunk", "3", *SCORE]
     assert main([*words, "-o", f"straight{suffix}"]) == 0
     assert killed_at([*words, "-o", f"x{suffix}"], 5) == -9  # three chunks of held-out days, then the file's
     assert len(list(Path(f".x{suffix}.parts").glob("*.safetensors"))) == 4
@@ -298,7 +299,7 @@ def test_other_steps_of_rounding_are_told(run, capsys):
     coarse = days(900, 2)
     coarse.t.encoding = {**PACKED, "scale_factor": 0.5}
     coarse.to_netcdf("coarse.nc")
-    assert main(["score", run, "--file", "coarse.nc", "-o", "s.nc", "--method", "rk4", "--steps", "2"]) == 0
+    assert main(["score", run, "--file", "coarse.nc", "-o", "s.nc", *SCORE]) == 0
     said = capsys.readouterr().err
     assert "warning: values of coarse.nc lie in steps of 0.5, those of the run in steps of 0.01" in said
 
