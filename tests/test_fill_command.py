@@ -314,7 +314,7 @@ def test_other_steps_of_rounding_are_told(run, capsys):
         ("fill {run} gone.nc", "There is no file gone.nc"),
         ("fill nowhere gaps.nc", "nowhere"),
         ("fill {run} whole.nc", "fill: nothing is missing in whole.nc; gaps are NaN."),
-        ("fill {run} empty.nc", "fill: nothing is observed in empty.nc; draws from nothing are what `scifm sample`"),
+        ("fill {run} empty.nc", "fill: nothing is observed in empty.nc; `scifm sample` draws from nothing."),
         ("fill {run} upside.nc", "upside.nc: 'lat' is 10.0 .. 40.0, that of the run is 40.0 .. 10.0"),
         ("fill {run} gaps.nc --exact", "give --log-weight too"),
         ("fill {run} gaps.nc --probes 2", "give --log-weight too"),
@@ -375,7 +375,7 @@ def test_a_flow_of_powers_is_refused(capsys):
 
 
 def test_weather_maps_are_filled_better_than_by_climatology(scifm_data):
-    """An untrained flow of air temperature, which is the Gaussian field of its prior: four days with a third removed."""
+    """An untrained flow of air temperature is the Gaussian field of its prior: four days with a third removed."""
     scifm_data("ncep_air_temperature")
     recipe = made("a", "ncep_air", {"width": 4, "test_samples": 2})
     rows = [0, 80, 160, 240]

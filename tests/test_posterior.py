@@ -230,7 +230,7 @@ def test_refuses_flows_that_do_not_tell():
 
 @pytest.mark.parametrize("metric", ["prior", "plain"])
 def test_members_of_one_field_are_solved_once_as_each_would_be_alone(metric):
-    """Where all conditions are the same there is one system of equations; beside another field there is one for each."""
+    """With conditions that are all the same there is one system of equations; beside another field, one for each."""
     prior, g = full(), torch.Generator().manual_seed(5)
     like = Batch(torch.zeros(4, D, dtype=torch.float64), context={"time": torch.tensor([7.0, 7, 7, 8]).double()})
     x0, flow = prior.sample(like, g), flow_of(prior, metric, paths.Linear(), 1.0)
@@ -252,7 +252,8 @@ def test_conditions_that_differ_move_what_is_observed():
         def inverse(self, batch):
             return batch.replace(batch.x / batch.context["time"][:, None])
 
-    prior, like = full(), Batch(torch.zeros(2, D, dtype=torch.float64), context={"time": torch.tensor([1.0, 4]).double()})
+    day = torch.tensor([1.0, 4], dtype=torch.float64)
+    prior, like = full(), Batch(torch.zeros(2, D, dtype=torch.float64), context={"time": day})
     flow = Flow(GaussianSkip(Nothing()), prior, transform=Seasonal(), objective=Objective(metric="prior"))
     x0 = prior.colour(torch.zeros(2, D, dtype=torch.float64), like)
     found = posterior(flow, like, observe, Y, R, x0=x0, solver=TIGHT).samples.x

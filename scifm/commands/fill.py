@@ -57,7 +57,7 @@ def command(words: Sequence[str]) -> int:
     if bool((observed == fields.inside.to(device)).all()):
         raise ValueError(f"fill: nothing is missing in {fields.name}; gaps are NaN.")
     if not observed.any():
-        raise ValueError(f"fill: nothing is observed in {fields.name}; draws from nothing are what `scifm sample` makes.")
+        raise ValueError(f"fill: nothing is observed in {fields.name}; `scifm sample` draws from nothing.")
     if found.noise is None:
         noise = filling.usual_noise(flow, batch, some(recipe.data.train).to(device), fields.deltas)
     else:
