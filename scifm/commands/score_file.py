@@ -55,7 +55,7 @@ def score_file(found: argparse.Namespace, words: Sequence[str]) -> int:
         def work(progress: Callable[[int], Any]) -> tuple[Densities, Densities]:
             how.update(keep=parts, progress=progress)
             # with noise of its own: scores that share it would not be exchangeable
-            other = how | {"seed": verbs.seed_of(seed, 1)}
+            other: dict[str, Any] = {**how, "seed": verbs.seed_of(seed, 1)}
             beside = densities(recipe.flow, held, delta=recipe.data.delta, **other)
             return beside, densities(recipe.flow, batch, delta=fields.delta, first=len(held), **how)
 
