@@ -24,7 +24,7 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.parts import Keep, made
-from scifm.posterior import posterior
+from scifm.posterior import affine, check_conditioning, posterior
 from scifm.solve import Solver
 from scifm.trace import Trace
 from scifm.verbs import seed_of
@@ -75,7 +75,8 @@ def fill(
 ) -> Iterator[dict[str, Tensor]]:
     """Members of each field, at most `chunk` at a time: "x" (n, C, *grid), "nfe" (n,), with a trace "log_weight" (n,).
 
-    Member k of field f is drawn from a seed of its own, made from (seed, f, k).
+    Member k of field f is drawn from a seed of its own, made from (seed, f, k), whatever the chunk.  A random trace has
+    its probes per chunk, so that the weights alone depend on it.
 
     Args:
         batch: B fields in the user's units; what is not observed is not looked at.
@@ -85,12 +86,20 @@ def fill(
         seed, solver, trace, chunk, keep, progress: as for `scifm.verbs.chunks`.
 
     Raises:
-        ValueError: for shapes that differ, and for more observations than `LARGEST`, at the call.
+        ValueError: for shapes that differ, noise that is not positive, more observations than `LARGEST`, and a flow
+            that `posterior` does not take or whose transform is not affine, at the call.
     """
     if not (observed.shape == noise.shape == batch.x.shape) or observed.dtype != torch.bool:
         raise ValueError(
             f"fill: expected observed (bool) and noise of the shape of the fields, {tuple(batch.x.shape)}, got "
             f"{observed.dtype} {tuple(observed.shape)} and {tuple(noise.shape)}."
+        )
+    check_conditioning(flow, batch)
+    zero = torch.zeros_like(batch.x[:1])
+    if not affine(lambda x: flow.transform.inverse(batch.select([0]).replace(x)).x, zero):
+        raise ValueError(
+            "fill: the transform of this flow is not affine in the values (a BoxCox or a logarithm, as --amounts makes "
+            "them), and the law of what is missing is known for affine ones only; train one without."
         )
     most = int(observed.flatten(1).sum(1).max())
     if most > LARGEST:

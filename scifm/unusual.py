@@ -100,10 +100,14 @@ def densities(
     volume = 0.0 if delta is None else dims * math.log(delta)
     bits = torch.tensor(result.per_sample, dtype=torch.float64)
     base = int(torch.randint(2**31, (), generator=torch.Generator().manual_seed(seed)))  # as bits_per_dim draws it
-    noise = Noise(base, delta, 1 if delta is None else draws, trace)
+    prior = []
+    for start in range(0, len(batch), chunk):  # sample i has the noise of the seed base + i, here too
+        part = batch.select(range(start, min(start + chunk, len(batch))))
+        noise = Noise(base + start, delta, 1 if delta is None else draws, trace)
+        prior.append(closed_form(flow, flow.prior, part, noise))
     return Densities(
         log_prob=-bits * dims * math.log(2) - volume,
-        prior=closed_form(flow, flow.prior, batch, noise) - volume,
+        prior=torch.cat(prior) - volume,
         bits_per_dim=bits,
         nfe=result.nfe,
         trace=result.trace,

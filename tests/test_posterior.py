@@ -226,3 +226,38 @@ def test_refuses_flows_that_do_not_tell():
     positive = Flow(Nothing(), priors.Gaussian(), transform=Log())
     with pytest.raises(ValueError, match="such as Log"):
         posterior(positive, Batch(torch.ones(2, D).double()), observe, Y, R)
+
+
+@pytest.mark.parametrize("metric", ["prior", "plain"])
+def test_members_of_one_field_are_solved_once_as_each_would_be_alone(metric):
+    """With conditions that are all the same there is one system of equations; beside another field, one for each."""
+    prior, g = full(), torch.Generator().manual_seed(5)
+    like = Batch(torch.zeros(4, D, dtype=torch.float64), context={"time": torch.tensor([7.0, 7, 7, 8]).double()})
+    x0, flow = prior.sample(like, g), flow_of(prior, metric, paths.Linear(), 1.0)
+    values = torch.randn(4, 3, generator=g, dtype=torch.float64)
+    apart = posterior(flow, like, observe, values, R, x0=x0, trace=trace.Exact())
+    once = posterior(flow, like.select(range(3)), observe, values[:3], R, x0=x0[:3], trace=trace.Exact())
+    torch.testing.assert_close(once.samples.x, apart.samples.x[:3], atol=1e-9, rtol=0)
+    torch.testing.assert_close(once.log_weight, apart.log_weight[:3], atol=1e-7, rtol=0)
+    assert torch.equal(once.solution.nfe, apart.solution.nfe[:3])
+
+
+def test_conditions_that_differ_move_what_is_observed():
+    """A transform that knows the time: each member has the system of its own day."""
+
+    class Seasonal(Affine):
+        def forward(self, batch):
+            return batch.replace(batch.x * batch.context["time"][:, None])
+
+        def inverse(self, batch):
+            return batch.replace(batch.x / batch.context["time"][:, None])
+
+    day = torch.tensor([1.0, 4], dtype=torch.float64)
+    prior, like = full(), Batch(torch.zeros(2, D, dtype=torch.float64), context={"time": day})
+    flow = Flow(GaussianSkip(Nothing()), prior, transform=Seasonal(), objective=Objective(metric="prior"))
+    x0 = prior.colour(torch.zeros(2, D, dtype=torch.float64), like)
+    found = posterior(flow, like, observe, Y, R, x0=x0, solver=TIGHT).samples.x
+    m, C = moments(prior, like)
+    for k, scale in enumerate((1.0, 4.0)):
+        mean, _, _ = closed_form(m / scale, C / scale**2)
+        torch.testing.assert_close(found[k], mean, atol=2e-5, rtol=0)

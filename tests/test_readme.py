@@ -92,6 +92,16 @@ def train(words, place, monkeypatch, request):
         return
     if recipe == "recipes/dw4.py" and not os.environ.get("SCIFM_DATA"):
         pytest.skip("SCIFM_DATA is not set; without the published files DW4 is sampled first, which takes minutes")
+    if recipe == "recipes/grid.py":
+        gridded(place)
+        words = [
+            *words,
+            "--width",
+            "4",
+            "--test-samples",
+            "2",
+            *([] if "--file" in words else ["--file", "my_file.nc"]),
+        ]
     track = [] if recipe == "recipes/moons.py" else ["--track", "none"]  # one of them is tracked, as by default
     run([*words, "--steps", "2", *track, *SHORT], place, monkeypatch)
 
@@ -105,6 +115,19 @@ def on_a_run(words, place, monkeypatch, request):
     more = [] if words[0] == "info" else ["--steps", "2", "--method", "rk4", *SHORT]
     more += ["--number", "8"] if words[0] == "reweight" else []  # the last one counts
     run([*words, *more], place, monkeypatch)
+
+
+def gridded(place):
+    """A file of fields, some of its days, and the same with gaps."""
+    import xarray as xr
+
+    if (place / "gaps.nc").exists():
+        return
+    write_file(place / "my_file.nc", True)
+    with xr.open_dataset(place / "my_file.nc") as found:
+        days = found.isel(time=slice(0, 2)).load()
+    days.to_netcdf(place / "days.nc")
+    days.where(days.lat > 30).to_netcdf(place / "gaps.nc")
 
 
 def show(words, place, monkeypatch, request):
@@ -172,7 +195,7 @@ RULES = {
     r"python benchmarks/(particles|protein_\w+|fields_flow|forecast)\.py.*": benchmark,
     r"python benchmarks/prior_table\.py \S+ .*": table,
     r"(\./scifm\.sh|scifm) train \S+\.py.*|scifm train \w+": train,
-    r"\./scifm\.sh (sample|score|reweight|report|info) runs/.*": on_a_run,
+    r"\./scifm\.sh (sample|score|fill|reweight|report|info) runs/.*": on_a_run,
     r"\./scifm\.sh list": show,
     r"\./scifm\.sh test": collect,
     r"(uv )?pip install .*": install,

@@ -47,17 +47,17 @@ def command(words: Sequence[str]) -> int:
     from scifm import filling
     from scifm import trace as traces
     from scifm.data.stored import some
-    from scifm.posterior import check_conditioning
 
     output = output_of(found, run, f"filled-{found.file.stem}")
     recipe, step = run.restore(found.weights, device)
     flow, fields = recipe.flow, fields_of(recipe.data, found.file)
     observed, batch = fields.observed.to(device), fields.batch.to(device)
-    check_conditioning(flow, batch)
     typical = recipe.data.first.x[:1].to(device).expand_as(batch.x)
     flow.transform(batch.replace(typical))  # an hour of day that it never saw is said before the work
     if bool((observed == fields.inside.to(device)).all()):
         raise ValueError(f"fill: nothing is missing in {fields.name}; gaps are NaN.")
+    if not observed.any():
+        raise ValueError(f"fill: nothing is observed in {fields.name}; `scifm sample` draws from nothing.")
     if found.noise is None:
         noise = filling.usual_noise(flow, batch, some(recipe.data.train).to(device), fields.deltas)
     else:

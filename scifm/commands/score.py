@@ -31,7 +31,9 @@ def command(words: Sequence[str]) -> int:
     """`scifm score RUN`."""
     parser = run_parser("score", "Likelihood of held-out data in bits per dimension, beside Gaussian baselines.")
     parser.add_argument("--split", choices=("test", "valid", "train"), help="default test")
-    parser.add_argument("-n", "--samples", type=positive, metavar="INT", help="how many (default: the recipe's)")
+    parser.add_argument(
+        "-n", "--samples", type=positive, metavar="INT", help="how many held-out ones (default: the recipe's)"
+    )
     parser.add_argument("--draws", type=positive, metavar="INT", help="dequantisation draws (default: the recipe's)")
     parser.add_argument(
         "--file",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ __all__ = ["about_of", "fields_of", "output_of", "score_file"]
 
 def score_file(found: argparse.Namespace, words: Sequence[str]) -> int:
     """Score a file; `found` has the words of `scifm score`."""
-    for name, given in (("split", found.split), ("samples", found.samples), ("precision", found.precision)):
+    for name, given in (("split", found.split), ("precision", found.precision)):
         if given is not None:
             raise WrongUse(f"--{name} is about the run's own data; leave it or --file out.")
     run = Run.open(found.run)
@@ -34,8 +35,15 @@ def score_file(found: argparse.Namespace, words: Sequence[str]) -> int:
     output = output_of(found, run, f"scores-{found.file.stem}")
     recipe, step = run.restore(found.weights, device)
     fields = fields_of(recipe.data, found.file)
-    batch, held = fields.complete().to(device), verbs.held_out(recipe, "test").to(device)
+    batch, held = fields.complete().to(device), verbs.held_out(recipe, "test", found.samples).to(device)
     recipe.flow.transform(batch)  # what it cannot take, an hour of day that it never saw, is said before the work
+    if fields.delta != recipe.data.delta:
+        steps = [f"in steps of {d:g}" if d else "in no steps" for d in (fields.delta, recipe.data.delta)]
+        print(
+            f"warning: values of {fields.name} lie {steps[0]}, those of the run {steps[1]}; rounding alone changes "
+            "densities, and p-values with them.",
+            file=sys.stderr,
+        )
     trace = trace_of(found) or traces.default(batch)
     draws = recipe.draws if found.draws is None else found.draws
     decide = {"seed": seed, "step": step, "solver": repr(solver), "trace": repr(trace), "draws": draws}
@@ -46,7 +54,9 @@ def score_file(found: argparse.Namespace, words: Sequence[str]) -> int:
 
         def work(progress: Callable[[int], Any]) -> tuple[Densities, Densities]:
             how.update(keep=parts, progress=progress)
-            beside = densities(recipe.flow, held, delta=recipe.data.delta, **how)
+            # with noise of its own: scores that share it would not be exchangeable
+            other: dict[str, Any] = {**how, "seed": verbs.seed_of(seed, 1)}
+            beside = densities(recipe.flow, held, delta=recipe.data.delta, **other)
             return beside, densities(recipe.flow, batch, delta=fields.delta, first=len(held), **how)
 
         def finish(result: tuple[Densities, Densities]) -> None:

@@ -161,10 +161,10 @@ def read_alike(file: str | Path, spec: GridSpec, dtype: torch.dtype = torch.floa
     check_coordinates(file.name, found, spec)
     pairs = zip(found.variables, spec.variables, strict=True)
     units = tuple(u for v, w in pairs for u in [unit_of(file.name, v, w)] * len(spec.channels_of(w)))
-    inside = True if spec.mask is None else torch.from_numpy(spec.mask)
+    inside = torch.ones(spec.event, dtype=torch.bool) if spec.mask is None else torch.from_numpy(spec.mask)
     x = torch.cat([u(Batch(batch.x[:, c : c + 1].nan_to_num(0.0))).x for c, u in enumerate(units)], 1)
-    x = torch.where(batch.x.isnan(), torch.nan, x).where(torch.as_tensor(inside), 0.0)
+    x = torch.where(batch.x.isnan(), torch.nan, x).where(inside, 0.0)
     steps = [None if d is None else d * abs(float(u.scale)) for d, u in zip(found.deltas, units, strict=True)]
-    deltas = tuple(lattice_of(x[:, c], d, spec.deltas[c]) for c, d in enumerate(steps))
+    deltas = tuple(lattice_of(x[:, c][:, inside[c]], d, spec.deltas[c]) for c, d in enumerate(steps))
     context = batch.context if spec.days is not None else {}
     return Fields(Batch(x.to(dtype), context=context), replace(found, mask=spec.mask), units, deltas, file.name)
