@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["BitsPerDim", "Estimate", "plain"]
+__all__ = ["BitsPerDim", "Estimate", "known", "plain"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Estimate:
     stderr: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ± {_known(self.stderr)}"
+        return f"{self.value:.3f} ± {known(self.stderr)}"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class BitsPerDim:
             solver += f" ± {self.solver_error:.1g}"
         parts += [solver, f"nfe {self.nfe:.0f}"]
         beside = "".join(f" | {name} {estimate}" for name, estimate in self.baselines.items())
-        return f"NLL {self.value:.3f} ± {_known(self.stderr)} bits/dim ({', '.join(parts)}){beside}"
+        return f"NLL {self.value:.3f} ± {known(self.stderr)} bits/dim ({', '.join(parts)}){beside}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -79,5 +79,6 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _known(error: float) -> str:
-    return "?" if math.isnan(error) else f"{error:.3f}"
+def known(error: float | None) -> str:
+    """A standard error in words; "?" where there is none, as of a single sample."""
+    return "?" if error is None or math.isnan(error) else f"{error:.3f}"

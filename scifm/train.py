@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, distributed
 
 from scifm import checkpoint
+from scifm.bits import known
 from scifm.flow import Flow
 from scifm.history import History
 from scifm.interruptions import interruptions
@@ -165,7 +166,7 @@ def _restore(folder: Path, state: State) -> int:
 
 def _line(step: int, row: dict[str, float]) -> str:
     bits = row.get("valid/bits_per_dim")
-    nll = "" if bits is None else f", NLL {bits:.3f} ± {row['valid/bits_per_dim_stderr']:.3f} bits/dim"
+    nll = "" if bits is None else f", NLL {bits:.3f} ± {known(row['valid/bits_per_dim_stderr'])} bits/dim"
     return f"step {step}: validation loss {row['valid/loss']:.4f}{nll}"
 
 

@@ -307,3 +307,10 @@ def test_moons_have_an_upper_bound_on_bits(tmp_path):
     score = ema.bits_per_dim(data.test)
     prior = -float(priors.Gaussian().log_prob(data.test.x, data.test).mean()) / 2 / 0.6931
     assert score.value + 3 * score.stderr < prior - 0.3
+
+
+def test_an_error_that_a_single_sample_does_not_have_is_no_number():
+    from scifm.train import _line
+
+    row = {"valid/loss": 1.0, "valid/bits_per_dim": 2.0, "valid/bits_per_dim_stderr": float("nan")}
+    assert _line(5, row) == "step 5: validation loss 1.0000, NLL 2.000 ± ? bits/dim"

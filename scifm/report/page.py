@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scifm.bits import known
 from scifm.run import Run, atomic
 
 if TYPE_CHECKING:
@@ -53,11 +53,7 @@ def page(run: Run, made: Sequence[Path], beside: Sequence[Table] = ()) -> Path:
 def _score_table(score: Mapping[str, Any]) -> list[str]:
     table = ["| model | bits/dim | standard error |", "|---|--:|--:|"]
     named = {"flow": score, **score.get("baselines", {})}
-    return table + [f"| {name} | {v['value']:.3f} | {_error(v['stderr'])} |" for name, v in named.items()]
-
-
-def _error(error: float | None) -> str:
-    return "?" if error is None or math.isnan(error) else f"{error:.3f}"
+    return table + [f"| {name} | {v['value']:.3f} | {known(v['stderr'])} |" for name, v in named.items()]
 
 
 def _cell(value: Any) -> str:
