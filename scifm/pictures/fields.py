@@ -54,7 +54,12 @@ def panels(
             for coast in coasts:
                 for turn in (-360, 0, 360):  # a grid may start anywhere
                     ax.plot(coast[:, 0] + turn, coast[:, 1], color="black", lw=0.5)
-            ax.set(xlim=limits[0], ylim=limits[1], xticks=[], yticks=[])
+            ax.set(xlim=limits[0], ylim=limits[1])
+            ax.tick_params(labelsize=7, labelleft=ax is line[0], labelbottom=label == "samples")
+            if latitude is None:  # numbers of rows and columns say nothing
+                ax.set(xticks=[], yticks=[])
+            else:
+                ax.locator_params(nbins=4)
             if latitude is None:
                 ax.invert_yaxis()
         line[0].set_ylabel(label)

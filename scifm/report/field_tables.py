@@ -75,7 +75,7 @@ def values(samples: Tensor, data: Tensor, train: Tensor, labels: Labels, paired:
     sides = {"test data": data, "samples": samples} | ({} if paired else {"training data": train[: len(data)]})
     for c, _ in labels.shown:
         for side, x in sides.items():
-            name = ", ".join(filter(None, [_named(labels, c), side]))
+            name = ", ".join(filter(None, [labels.said(c), side]))
             error = (
                 _floor(data, len(samples), c, labels) if side == "test data" else _spectrum_error(x, data, c, labels)
             )
@@ -126,7 +126,7 @@ def ensembles(members: Tensor, observed: Tensor, labels: Labels) -> Table:
         x, y, weights = members[:, :, c], observed[:, c], labels.weights_of(c)
         score, found = float(area_mean(crps(x, y, fair=True).double(), weights).mean()), spread_skill(x, y, weights)
         numbers = (score, found.rmse, found.spread, found.ratio)
-        rows.append([_named(labels, c) or "all values", *(f"{v:.4g}" for v in numbers)])
+        rows.append([labels.said(c) or "all values", *(f"{v:.4g}" for v in numbers)])
     caption = (
         f"Ensembles: {len(members)} members for each of {len(observed)} test fields, given their conditions"
         f"{_channels(labels)}. Spread-skill is 1 for calibrated members, and for those of a climatology."
@@ -176,11 +176,6 @@ def _standard(x: Tensor, train: Tensor, labels: Labels) -> Tensor:
     std = (square.sum((0, 2)) / (len(train) * mask.flatten(1).sum(1))).sqrt()
     gaps = torch.where(mask, x.double() - mean, 0.0)
     return gaps / torch.where(std > 0, std, 1.0).reshape(-1, *[1] * (x.ndim - 2))
-
-
-def _named(labels: Labels, c: int) -> str:
-    unit = f"[{labels.units[c]}]" if labels.units[c] else ""
-    return " ".join(filter(None, [labels.names[c], unit]))
 
 
 def _channels(labels: Labels) -> str:

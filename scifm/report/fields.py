@@ -72,9 +72,9 @@ def few(x: Tensor, values: int = VALUES) -> Tensor:
 
 
 def _fields(data: Tensor, samples: Tensor, c: int, labels: Labels, paired: bool) -> Any:
-    unit = labels.units[c]
+    said = labels.said(c)
     if data.ndim == 3:
-        return pictures.curves(labels.channel(data, c), labels.channel(samples, c), *labels.along, unit)
+        return pictures.curves(labels.channel(data, c), labels.channel(samples, c), *labels.along, said)
     if paired:
         both = min(len(data), len(samples))
         chosen = torch.linspace(0, both - 1, min(both, COLUMNS)).round().long()
@@ -82,7 +82,7 @@ def _fields(data: Tensor, samples: Tensor, c: int, labels: Labels, paired: bool)
     data, samples = (labels.channel(x, c) for x in (data, samples))
     if data.ndim == 4:  # a volume
         data, samples = (x[:, x.shape[1] // 2] for x in (data, samples))
-    return pictures.panels(data, samples, labels.latitude, labels.longitude, unit, COLUMNS)
+    return pictures.panels(data, samples, labels.latitude, labels.longitude, said, COLUMNS)
 
 
 def _spectra(
@@ -126,4 +126,6 @@ def _ranks(members: Tensor, observed: Tensor, labels: Labels) -> Any:
 
 def _spread(members: Tensor, observed: Tensor, c: int, labels: Labels) -> Any:
     found = spread_skill(members[:, :, c], observed[:, c], labels.weights_of(c))
-    return pictures.spread_skill({labels.names[c] or f"{found.members} members": found}, labels.units[c])
+    return pictures.spread_skill(
+        {labels.names[c] if len(labels.names) > 1 else f"{found.members} members": found}, labels.units[c]
+    )

@@ -78,7 +78,7 @@ class Labels:
         latitude, longitude = degrees if placed else (None, None)
         area = torch.from_numpy(spec.area) if spec.area is not None and (placed or bent) else None
         return Labels(
-            ("",) if len(spec.channels) == 1 else tuple(spec.channels),
+            tuple(spec.channels),
             units,
             spec.periodic,
             latitude,
@@ -96,6 +96,10 @@ class Labels:
         count = len(self.names)
         chosen = np.linspace(0, count - 1, min(count, CHANNELS)).round().astype(int).tolist()
         return [(c, re.sub(r"[^\w.@+-]+", "-", f"-{self.names[c]}") if count > 1 else "") for c in chosen]
+
+    def said(self, c: int) -> str:
+        """Name and unit of a channel, for an axis."""
+        return " ".join(filter(None, [self.names[c], f"[{self.units[c]}]" if self.units[c] else ""]))
 
     @property
     def circles(self) -> bool:
