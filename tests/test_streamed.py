@@ -325,6 +325,16 @@ def test_ctrl_c_leaves_what_is_there_and_a_stranger_s_file_is_not_touched(belt, 
     xr.testing.assert_equal(opened(Path("x.nc")), opened(Path("y.nc")))
 
 
+@pytest.mark.parametrize("given", ["", ".", "..", "folder", "folder/"])
+def test_a_folder_is_no_output(belt, capsys, given):
+    """It was taken for the name of a file beside it, and the empty name was a traceback."""
+    Path("folder").mkdir()
+    assert main([*SAMPLE, "-o", given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{str(Path(given))!r} is a folder; give --output a file's name, such as {Path(given) / 'samples.nc'}" in line
+    assert not list(Path().glob("*.nc")) and not list(Path("folder").iterdir())
+
+
 def test_samples_of_a_training_say_tolerances_and_evaluations(belt):
     assert main(["train", "belt.py", "--out", "b", "--track", "none", "--threads", "1"]) == 0
     found = opened(Path("b/samples.nc"))

@@ -122,7 +122,9 @@ def output_of(found: argparse.Namespace, run: Run, name: str) -> Path:
     from scifm import verbs
 
     output = (found.output or run.folder / f"{name}.nc").expanduser()
-    output = output if output.suffix else output.with_suffix(".nc")
+    if not output.suffix:
+        verbs.refuse_folder(output, f"{name}.nc")
+        output = output.with_suffix(".nc")
     if output.suffix not in (".nc", ".zarr"):
         raise WrongUse(f"fields with their labels go to .nc or .zarr files, got {output.name!r}.")
     verbs.refuse_existing(output, found.overwrite)
