@@ -113,6 +113,8 @@ class Growing:
         if self.path.suffix == ".nc":
             with open(self.path, "rb") as file:
                 os.fsync(file.fileno())
+        else:
+            _consolidate(self.path)
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(self.path, path)
@@ -144,6 +146,15 @@ class Growing:
             import zarr
 
             yield zarr.open_group(self.path, mode="r+", use_consolidated=False)
+
+
+def _consolidate(path: Path) -> None:
+    """All metadata of a store in one place, where xarray looks for them; they must not change any more."""
+    import zarr
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        zarr.consolidate_metadata(path)
 
 
 def remove(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -221,6 +222,21 @@ def test_what_is_there_can_be_read_before_the_end(tmp_path, suffix):
     assert opened(path).sizes["realization"] == 12
 
 
+@zarr
+def test_a_whole_store_opens_without_a_word(tmp_path):
+    batch, spec = grids.from_xarray(source(), ["air"])
+    data = Data("sea", batch, batch, batch, export=lambda b: grids.to_xarray(b, spec))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = samples.write_chunks(lambda: chunks(batch, 5), data, tmp_path / "s.zarr", ABOUT)
+        with xr.open_zarr(path) as file:
+            found = file.load()
+    xr.testing.assert_identical(found, opened(path))
+    assert (
+        found.sizes["realization"] == 12 and "NFE" in found.attrs["history"] and "bits_per_dim" in found.log_prob.attrs
+    )
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_partial_file_stays_only_where_a_job_can_go_on(tmp_path, kept):
     batch, spec = grids.from_xarray(source(), ["air"])
@@ -331,7 +347,8 @@ def test_a_folder_is_no_output(belt, capsys, given):
     Path("folder").mkdir()
     assert main([*SAMPLE, "-o", given]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"{str(Path(given))!r} is a folder; give --output a file's name, such as {Path(given) / 'samples.nc'}" in line
+    such = Path(given) / "samples.nc"
+    assert f"{str(Path(given))!r} is a folder; give --output a file's name, such as {such}" in line
     assert not list(Path().glob("*.nc")) and not list(Path("folder").iterdir())
 
 
