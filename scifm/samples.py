@@ -182,7 +182,7 @@ def write_chunks(
         return path
     if first is not None:
         deque(first, maxlen=0)
-    with atomic(path) as temporary:
+    with streamed.explained(path, path, first is not None), atomic(path) as temporary:
         if path.suffix in data.writers:
             _write(source, data, temporary, about)
         else:

@@ -364,6 +364,55 @@ def test_samples_of_a_training_say_tolerances_and_evaluations(belt):
     np.testing.assert_allclose(found.psl, drawn.psl, rtol=1e-12)
 
 
+# -- a full disk -----------------------------------------------------------------------------------------
+
+FULL = """
+import resource, sys
+import h5netcdf
+from scifm.cli import main
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no place can be taken before it is filled")
+@pytest.mark.parametrize(("limit", "there"), [(100_000, False), (300_000, True)])
+def test_a_full_disk_is_said_in_one_line_and_the_command_goes_on(belt, still, limit, there):
+    """HDF5 ended in tracebacks and a segmentation fault."""
+    many = " ".join(SAMPLE).replace("-n 14", "-n 1200").replace("--chunk 4", "--chunk 300").split()
+    words, path = [*many, "-o", "x.nc"], os.pathsep.join(sys.path)
+    full = [sys.executable, "-c", FULL, str(limit), *words]
+    done = subprocess.run(full, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(
+        "x.partial.nc, which is to become x.nc, cannot be written (File too large). What was computed so far is kept: "
+        "make room, and the same command goes on."
+    )
+    assert "Traceback" not in done.stderr and "Error" not in done.stderr
+    assert Path("x.partial.nc").exists() == there
+    assert not there or opened(Path("x.partial.nc")).sizes["realization"] in (300, 600, 900)  # it can still be read
+    assert main(words) == 0 and main([*many, "-o", "straight.nc"]) == 0
+    assert Path("x.nc").read_bytes() == Path("straight.nc").read_bytes()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("suffix", [pytest.param(".zarr", marks=zarr), ".npz"])
+def test_what_cannot_be_written_is_named(tmp_path, suffix, kept):
+    resource = pytest.importorskip("resource")
+    batch, spec = grids.from_xarray(source(n=600), ["psl"])
+    data = Data("sea", batch, batch, batch, export=lambda b: grids.to_xarray(b, spec))
+    path, before = tmp_path / f"x{suffix}", resource.getrlimit(resource.RLIMIT_FSIZE)
+    first = iter(chunks(batch, 600)) if kept else None
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="cannot be written .File too large") as found:
+            samples.write_chunks(lambda: chunks(batch, 600), data, path, ABOUT, first=first)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(tmp_path) in str(found.value) and ("is kept: make room" in str(found.value)) == kept
+
+
 # -- memory ----------------------------------------------------------------------------------------------
 
 HEAVY = """
