@@ -3,11 +3,15 @@
 The first piece decides how everything is stored: dtype, packing, marks of missing values, units of times, and the size
 of the chunks on the disk, some of the file's own but never those of the file that a Dataset was read from, which fit
 nothing here.  What comes after is encoded in the same way and put behind it; what cannot be is a `Misfit`.
+
+HDF5 does not survive a disk that is full when it closes a file: it takes file and process with it.  So the place
+is taken before, and what was there stays readable.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import warnings
@@ -66,6 +70,7 @@ class Growing:
                 kept["chunksizes" if netcdf else "chunks"] = _pieces(array, dim)
             made[name].encoding = kept
         if netcdf:
+            _make_place(path, sum(_bytes(v, dim) for v in made.variables.values()))
             made.to_netcdf(path, engine="h5netcdf", unlimited_dims=[] if dim is None else [dim])
         else:
             made.to_zarr(path, zarr_format=3, consolidated=False)
@@ -89,7 +94,7 @@ class Growing:
             raise ValueError(f"an export gave {before} for some samples and {now} for others; it must give the same.")
         encoded = {name: self._encode(name, more[name].variable) for name in self._forms}
         end = self.size + more.sizes[self.dim]
-        with self._opened() as file:
+        with self._opened(sum(_bytes(v, self.dim) for v in encoded.values())) as file:
             if self.path.suffix == ".nc":
                 file.resize_dimension(self.dim, end)
             for name, array in encoded.items():
@@ -113,6 +118,8 @@ class Growing:
         if self.path.suffix == ".nc":
             with open(self.path, "rb") as file:
                 os.fsync(file.fileno())
+        else:
+            _consolidate(self.path)
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(self.path, path)
@@ -133,17 +140,65 @@ class Growing:
         return encoded
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[Any]:
-        """The file for writing: closed in between, so that others can read it; and their reading stops nobody here."""
+    def _opened(self, more: int = 0) -> Iterator[Any]:
+        """The file for writing: closed in between, so that others can read it; and their reading stops nobody here.
+
+        Args:
+            more: bytes that are to be written.
+        """
         if self.path.suffix == ".nc":
             import h5netcdf
 
+            _take_place(self.path, more)
             with h5netcdf.File(self.path, "r+", locking=False) as file:
                 yield file
         else:
             import zarr
 
             yield zarr.open_group(self.path, mode="r+", use_consolidated=False)
+
+
+def _bytes(array: Any, dim: Any) -> int:
+    """Of an array in its file; its last chunk is stored whole."""
+    last = int(np.prod(_pieces(array, dim))) if dim in array.dims else 0
+    return (array.size + last) * (64 if array.dtype == object else array.dtype.itemsize)
+
+
+def _make_place(path: Path, bytes_: int) -> None:
+    """See whether a file can be that long."""
+    path.touch()
+    try:
+        _take_place(path, bytes_)
+    except OSError:
+        path.unlink()
+        raise
+
+
+def _take_place(path: Path, more: int) -> None:
+    """Make a file longer by so many bytes, and some for what HDF5 says of them; it cuts off what it does not need.
+
+    Raises:
+        OSError: where the disk, or what the user may have of it, is full; the file is then as it was.
+    """
+    size = path.stat().st_size
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    try:
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), size, more + more // 50 + 2**16)
+    except OSError as error:
+        os.truncate(path, size)
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise
+
+
+def _consolidate(path: Path) -> None:
+    """All metadata of a store in one place, where xarray looks for them; they must not change any more."""
+    import zarr
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        zarr.consolidate_metadata(path)
 
 
 def remove(path: Path) -> None:

@@ -85,8 +85,8 @@ class Told:
     def of_density(self, whole: bool = True) -> dict[str, Any]:
         """Attributes of `log_prob`; `whole` as for `of_file`."""
         attrs: dict[str, Any] = {
-            "units": "nats",
-            "long_name": "natural logarithm of the probability density of the sample",
+            "units": "1",  # nats are no unit of UDUNITS
+            "long_name": "natural logarithm of the probability density of the sample, in nats",
             "trace": str(self.about.get("trace", "")),
             "probes": self.probes,
             "comment": units_of(self.data),
@@ -155,9 +155,9 @@ def with_density(made: xr.Dataset, drawn: Drawn, dim: str | None = None) -> xr.D
         fits = [d for d in [*usual, *made.sizes] if made.sizes[d] == count]
         dim = str(fits[0]) if fits else "log_prob_sample"  # an export that counts its samples in no dim
     name = "log_prob" if "log_prob" not in made else "scifm_log_prob"
-    found: dict[str, Any] = {name: (dim, drawn.log_prob.numpy(), {"units": "nats"})}
+    found: dict[str, Any] = {name: (dim, drawn.log_prob.numpy(), {"units": "1"})}
     if drawn.stderr is not None:
-        told = {"units": "nats", "long_name": "standard error of the log-density from the spread of its probes"}
+        told = {"units": "1", "long_name": "standard error of the log-density in nats, from the spread of its probes"}
         found[f"{name}_stderr"] = (dim, drawn.stderr.numpy(), told)
     return made.assign(found)
 

@@ -37,6 +37,7 @@ __all__ = [
     "contents",
     "output",
     "refuse_existing",
+    "refuse_folder",
     "refuse_partial",
     "solver_words",
     "suffixes",
@@ -84,6 +85,7 @@ def output(path: Path, data: Data, overwrite: bool = False) -> Path:
     """
     wanted = suffixes(data)
     if not path.suffix:
+        refuse_folder(path, f"samples.{'nc' if '.nc' in wanted else 'npz'}")
         path = path.with_suffix(".nc" if ".nc" in wanted else ".npz")
     if path.suffix not in wanted:
         listed = f"{', '.join(wanted[:-1])} or {wanted[-1]}" if len(wanted) > 1 else wanted[0]
@@ -95,6 +97,19 @@ def output(path: Path, data: Data, overwrite: bool = False) -> Path:
 def suffixes(data: Data) -> list[str]:
     """What samples of these data can be written to."""
     return [*([".nc", ".zarr"] if data.export is not None else []), *data.writers, ".npz"]
+
+
+def refuse_folder(path: Path, example: str) -> None:
+    """Raise where a path without a suffix is a folder, beside which a file of a like name would be written.
+
+    Args:
+        example: of a file's name, for the message.
+
+    Raises:
+        ValueError: the message says what to give.
+    """
+    if path.is_dir():  # Path("") is the folder one is in
+        raise ValueError(f"{str(path)!r} is a folder; give --output a file's name, such as {path / example}.")
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -167,7 +182,7 @@ def write_chunks(
         return path
     if first is not None:
         deque(first, maxlen=0)
-    with atomic(path) as temporary:
+    with streamed.explained(path, path, first is not None), atomic(path) as temporary:
         if path.suffix in data.writers:
             _write(source, data, temporary, about)
         else:

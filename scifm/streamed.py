@@ -12,7 +12,10 @@ file is begun anew from the chunks that are kept.  So it is the same file whethe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from scifm.data import Data
     from scifm.samples import Drawn
 
-__all__ = ["partial_of", "sample_dim", "save", "stream"]
+__all__ = ["explained", "partial_of", "sample_dim", "save", "stream"]
 
 
 def partial_of(path: Path) -> Path:
@@ -54,10 +57,11 @@ def stream(
     _check_packages(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, sheet = partial_of(path), None
+    writing = functools.partial(explained, partial, path, first is not None)
     try:
         for drawn in source() if first is None else first:
             if sheet is None:
-                sheet = _Sheet(source, data, partial, about, drawn.batch)
+                sheet = _Sheet(source, data, partial, about, drawn.batch, writing)
                 if sheet.dim is None:  # all at once
                     break
             sheet.add(drawn)
@@ -66,13 +70,39 @@ def stream(
         if sheet.dim is None:
             for _ in first or ():
                 pass
-            Growing(partial, dataset(source(), data, about), None).move(path)
+            whole = dataset(source(), data, about)
+            with writing():
+                Growing(partial, whole, None).move(path)
         else:
-            sheet.finish().move(path)
+            with writing():
+                sheet.finish().move(path)
     except BaseException:
         if first is None:
             remove(partial)
         raise
+
+
+@contextlib.contextmanager
+def explained(partial: Path, path: Path, kept: bool) -> Iterator[None]:
+    """Say which file could not be written, and how to go on.
+
+    Args:
+        partial: what is written; the path itself where that has no name to remember.
+        path: what it shall be.
+        kept: whether the numbers are kept elsewhere, as by `scifm sample`.
+
+    Raises:
+        OSError: in place of what the library that writes raises.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "errno" not in str(error):  # HDF5 has both, and ends in them
+            raise
+        told = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        name = partial if partial == path else f"{partial}, which is to become {path.name},"
+        go_on = " What was computed so far is kept: make room, and the same command goes on." if kept else ""
+        raise OSError(f"{name} cannot be written ({told}).{go_on}") from error
 
 
 def save(made: xr.Dataset, path: Path) -> None:
@@ -81,7 +111,8 @@ def save(made: xr.Dataset, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_of(path)
     try:
-        Growing(partial, made, None).move(path)
+        with explained(partial, path, True):
+            Growing(partial, made, None).move(path)
     except BaseException:
         remove(partial)
         raise
@@ -91,9 +122,15 @@ class _Sheet:
     """The partial file, and what may have to be changed about it."""
 
     def __init__(
-        self, source: Callable[[], Iterable[Drawn]], data: Data, path: Path, about: Mapping[str, Any], batch: Batch
+        self,
+        source: Callable[[], Iterable[Drawn]],
+        data: Data,
+        path: Path,
+        about: Mapping[str, Any],
+        batch: Batch,
+        writing: Callable[[], AbstractContextManager[None]],
     ):
-        self.source, self.data, self.path, self.about = source, data, path, about
+        self.source, self.data, self.path, self.about, self.writing = source, data, path, about, writing
         self.dim, self.counts = sample_dim(data, batch)
         self.told, self.chunks, self.before, self.density = Told(data, about), 0, "", ""
         self.file: Growing | None = None
@@ -123,13 +160,16 @@ class _Sheet:
     def _put(self, drawn: Drawn) -> None:
         made = self._made(drawn)
         if self.file is not None:
-            self.file.append(made)
+            with self.writing():
+                self.file.append(made)
             return
         self.before = str(made.attrs.get("history", ""))
         if drawn.log_prob is not None:
             self.density = density_of(made)
             made[self.density].attrs |= self.told.of_density(whole=False)
-        self.file = Growing(self.path, made.assign_attrs(self.told.of_file(self.before, whole=False)), self.dim)
+        made = made.assign_attrs(self.told.of_file(self.before, whole=False))
+        with self.writing():
+            self.file = Growing(self.path, made, self.dim)
 
     def _made(self, drawn: Drawn) -> xr.Dataset:
         made = exported(self.data, drawn.batch)

@@ -22,7 +22,7 @@ from scifm.batch import Batch
 from scifm.data.stored import Stored, some
 from scifm.parts import Keep, made
 from scifm.run import write_json
-from scifm.samples import Drawn, output, refuse_existing, refuse_partial, write_chunks, write_samples
+from scifm.samples import Drawn, output, refuse_existing, refuse_folder, refuse_partial, write_chunks, write_samples
 from scifm.sde import Stochastic
 from scifm.solve import Solver
 
@@ -41,6 +41,7 @@ __all__ = [
     "held_out",
     "output",
     "refuse_existing",
+    "refuse_folder",
     "refuse_partial",
     "score",
     "seed_of",

@@ -73,6 +73,7 @@ def test_samples_take_the_place_of_time():
     again = to_xarray(batch, replace(spec, attrs=out.attrs), history="twice")
     assert again.attrs["history"] == "twice\ndrawn here"
     few = to_xarray(batch.select([4, 1]), spec, "time")
+    del source.air.attrs["valid_range"]  # need not hold for samples
     xr.testing.assert_identical(few.drop_encoding(), source.isel(time=[4, 1]).drop_encoding())
     # and the samples can be read again
     second, _ = from_xarray(out, sample_dim="realization")

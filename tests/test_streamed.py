@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -221,6 +222,21 @@ def test_what_is_there_can_be_read_before_the_end(tmp_path, suffix):
     assert opened(path).sizes["realization"] == 12
 
 
+@zarr
+def test_a_whole_store_opens_without_a_word(tmp_path):
+    batch, spec = grids.from_xarray(source(), ["air"])
+    data = Data("sea", batch, batch, batch, export=lambda b: grids.to_xarray(b, spec))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = samples.write_chunks(lambda: chunks(batch, 5), data, tmp_path / "s.zarr", ABOUT)
+        with xr.open_zarr(path) as file:
+            found = file.load()
+    xr.testing.assert_identical(found, opened(path))
+    assert (
+        found.sizes["realization"] == 12 and "NFE" in found.attrs["history"] and "bits_per_dim" in found.log_prob.attrs
+    )
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_partial_file_stays_only_where_a_job_can_go_on(tmp_path, kept):
     batch, spec = grids.from_xarray(source(), ["air"])
@@ -325,6 +341,17 @@ def test_ctrl_c_leaves_what_is_there_and_a_stranger_s_file_is_not_touched(belt, 
     xr.testing.assert_equal(opened(Path("x.nc")), opened(Path("y.nc")))
 
 
+@pytest.mark.parametrize("given", ["", ".", "..", "folder", "folder/"])
+def test_a_folder_is_no_output(belt, capsys, given):
+    """It was taken for the name of a file beside it, and the empty name was a traceback."""
+    Path("folder").mkdir()
+    assert main([*SAMPLE, "-o", given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    such = Path(given) / "samples.nc"
+    assert f"{str(Path(given))!r} is a folder; give --output a file's name, such as {such}" in line
+    assert not list(Path().glob("*.nc")) and not list(Path("folder").iterdir())
+
+
 def test_samples_of_a_training_say_tolerances_and_evaluations(belt):
     assert main(["train", "belt.py", "--out", "b", "--track", "none", "--threads", "1"]) == 0
     found = opened(Path("b/samples.nc"))
@@ -335,6 +362,55 @@ def test_samples_of_a_training_say_tolerances_and_evaluations(belt):
     recipe = Run.open("b").rebuild()
     drawn = recipe.data.export(verbs.draw(recipe, 5, seed=0))
     np.testing.assert_allclose(found.psl, drawn.psl, rtol=1e-12)
+
+
+# -- a full disk -----------------------------------------------------------------------------------------
+
+FULL = """
+import resource, sys
+import h5netcdf
+from scifm.cli import main
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no place can be taken before it is filled")
+@pytest.mark.parametrize(("limit", "there"), [(100_000, False), (300_000, True)])
+def test_a_full_disk_is_said_in_one_line_and_the_command_goes_on(belt, still, limit, there):
+    """HDF5 ended in tracebacks and a segmentation fault."""
+    many = " ".join(SAMPLE).replace("-n 14", "-n 1200").replace("--chunk 4", "--chunk 300").split()
+    words, path = [*many, "-o", "x.nc"], os.pathsep.join(sys.path)
+    full = [sys.executable, "-c", FULL, str(limit), *words]
+    done = subprocess.run(full, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(
+        "x.partial.nc, which is to become x.nc, cannot be written (File too large). What was computed so far is kept: "
+        "make room, and the same command goes on."
+    )
+    assert "Traceback" not in done.stderr and "Error" not in done.stderr
+    assert Path("x.partial.nc").exists() == there
+    assert not there or opened(Path("x.partial.nc")).sizes["realization"] in (300, 600, 900)  # it can still be read
+    assert main(words) == 0 and main([*many, "-o", "straight.nc"]) == 0
+    assert Path("x.nc").read_bytes() == Path("straight.nc").read_bytes()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("suffix", [pytest.param(".zarr", marks=zarr), ".npz"])
+def test_what_cannot_be_written_is_named(tmp_path, suffix, kept):
+    resource = pytest.importorskip("resource")
+    batch, spec = grids.from_xarray(source(n=600), ["psl"])
+    data = Data("sea", batch, batch, batch, export=lambda b: grids.to_xarray(b, spec))
+    path, before = tmp_path / f"x{suffix}", resource.getrlimit(resource.RLIMIT_FSIZE)
+    first = iter(chunks(batch, 600)) if kept else None
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="cannot be written .File too large") as found:
+            samples.write_chunks(lambda: chunks(batch, 600), data, path, ABOUT, first=first)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(tmp_path) in str(found.value) and ("is kept: make room" in str(found.value)) == kept
 
 
 # -- memory ----------------------------------------------------------------------------------------------

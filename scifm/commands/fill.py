@@ -87,8 +87,8 @@ def command(words: Sequence[str]) -> int:
 
             made = fields.maps(result["x"])
             if "log_weight" in result:
-                told = {"units": "nats", "trace": repr(trace), "long_name": "log p(x) + log p(y | x) - log q(x | y)"}
-                made = fields.beside({"log_weight": (result["log_weight"], told)}, made)
+                told = {"units": "1", "long_name": "log p(x) + log p(y | x) - log q(x | y), in nats"}
+                made = fields.beside({"log_weight": (result["log_weight"], told | {"trace": repr(trace)})}, made)
             scale, unit = noise[observed].mean(), recipe.data.unit
             about = about_of(run, found, seed, step, solver) | {"noise": float(scale)}
             before = str(made.attrs.get("history", ""))

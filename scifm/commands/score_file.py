@@ -84,11 +84,11 @@ def _variables(own: Densities, p: Any, data: Data, fields: Fields, n: int) -> Ma
     per = f"Per ({data.unit})^D." if data.unit else "In the units of the data of the run."
     width = fields.delta
     lattice = "" if width is None else f" Mean over the bin of width {width:g} that values were rounded in."
-    nats = {"units": "nats", "comment": per + lattice}
+    nats = {"units": "1", "comment": per + lattice}
     return {
-        "log_prob": (own.log_prob, {"long_name": "natural logarithm of the density of the sample", **nats}),
-        "log_prob_prior": (own.prior, {"long_name": "the same of the fitted Gaussian prior alone", **nats}),
-        "bits_per_dim": (own.bits_per_dim, {"long_name": "negative log-likelihood per dimension", "units": "bits"}),
+        "log_prob": (own.log_prob, {"long_name": "natural logarithm of the density of the sample, in nats", **nats}),
+        "log_prob_prior": (own.prior, {"long_name": "the same of the fitted Gaussian prior alone, in nats", **nats}),
+        "bits_per_dim": (own.bits_per_dim, {"long_name": "negative log-likelihood, bits per dimension", "units": "1"}),
         "p_value": (p, {
             "long_name": "(1 + held-out fields of the run whose log_prob is not higher) / (1 + held-out fields)",
             "units": "1", "held_out": n,
@@ -132,7 +132,9 @@ def output_of(found: argparse.Namespace, run: Run, name: str) -> Path:
     from scifm import verbs
 
     output = (found.output or run.folder / f"{name}.nc").expanduser()
-    output = output if output.suffix else output.with_suffix(".nc")
+    if not output.suffix:
+        verbs.refuse_folder(output, f"{name}.nc")
+        output = output.with_suffix(".nc")
     if output.suffix not in (".nc", ".zarr"):
         raise WrongUse(f"fields with their labels go to .nc or .zarr files, got {output.name!r}.")
     verbs.refuse_existing(output, found.overwrite)

@@ -24,6 +24,7 @@ from scifm.data.grids.files import open_file
 from scifm.data.grids.lattices import continuous
 from scifm.data.grids.likeness import check_coordinates, check_dims, lattice_of, unit_of
 from scifm.data.grids.reading import from_xarray
+from scifm.data.grids.references import drawn, without_dangling
 from scifm.data.grids.spec import Coordinate, GridSpec
 from scifm.data.grids.writing import to_xarray
 from scifm.data.transforms import Affine
@@ -92,7 +93,7 @@ class Fields:
         spec, (m, b) = self._wide(len(x)), x.shape[:2]
         flat = x.reshape(m * b, *x.shape[2:]).double()
         channels = [u.inverse(Batch(flat[:, c : c + 1])).x for c, u in enumerate(self.units)]
-        return to_xarray(Batch(torch.cat(channels, 1)), spec, None)
+        return drawn(to_xarray(Batch(torch.cat(channels, 1)), spec, None), spec)
 
     def beside(self, found: Mapping[str, tuple[Tensor, dict[str, Any]]], base: xr.Dataset | None = None) -> xr.Dataset:
         """Numbers per sample, (B,) or (M, B) for members, as variables on the file's own sample dims and coordinates.
@@ -113,7 +114,8 @@ class Fields:
         made = made.assign(along)
         for name, c in spec.coords.items():
             if set(c.dims) <= set(spec.samples) and name not in made.coords:
-                made = made.assign_coords({name: (c.dims, c.values, dict(c.attrs))})
+                there = {*made.variables, *spec.coords}
+                made = made.assign_coords({name: (c.dims, c.values, without_dangling(c.attrs, there))})
                 made[name].encoding = dict(c.encoding)
         return made
 

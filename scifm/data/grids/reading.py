@@ -15,6 +15,7 @@ from scifm.data.grids.checks import check_axes, check_variable
 from scifm.data.grids.dims import Axes, find_axes
 from scifm.data.grids.files import open_file
 from scifm.data.grids.masks import constant_mask, rows_without_gaps
+from scifm.data.grids.references import named
 from scifm.data.grids.remember import remember, times_of
 from scifm.data.grids.spec import GridSpec
 
@@ -97,9 +98,10 @@ def chosen(source: Any, variable: str | Sequence[str] | None) -> tuple[xr.Datase
 
 
 def gridded(dataset: xr.Dataset) -> list[str]:
-    """Names of the variables that could be fields: numbers along two dims or more, no bounds of cells."""
-    bounds = {v.attrs.get("bounds") for v in dataset.variables.values()}
-    found = {str(n): v for n, v in dataset.data_vars.items() if n not in bounds and not str(n).endswith("_bnds")}
+    """Names of the variables that could be fields: numbers along two dims or more, no bounds of cells, no areas."""
+    keys = ("bounds", "cell_measures")
+    told = {n for v in dataset.variables.values() for key in keys for n in named(key, v.attrs.get(key, ""))}
+    found = {str(n): v for n, v in dataset.data_vars.items() if n not in told and not str(n).endswith("_bnds")}
     return [n for n, v in found.items() if v.ndim >= 2 and v.dtype.kind in "iuf" and not n.startswith("bounds_")]
 
 

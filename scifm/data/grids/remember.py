@@ -11,6 +11,7 @@ import torch
 from scifm.areas import cell_areas
 from scifm.data.grids.calendar import days_since_1970, is_time
 from scifm.data.grids.dims import Axes
+from scifm.data.grids.references import REFERENCES, standing
 from scifm.data.grids.spec import Coordinate, GridSpec, Variable
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["remember", "times_of"]
 
 _STORED = ("dtype", "scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "units", "calendar")
+_REFERRED = [r for r in REFERENCES if r != "coordinates"]  # which xarray finds anew when it writes
 
 
 def times_of(dataset: xr.Dataset, axes: Axes) -> tuple[np.ndarray, str] | None:
@@ -67,10 +69,7 @@ def remember(
         grid=axes.grid,
         sizes={str(d): int(n) for d, n in part.sizes.items()},
         roles=axes.roles,
-        coords={
-            str(n): Coordinate(tuple(map(str, c.dims)), c.values, dict(c.attrs), _stored(c))
-            for n, c in part.coords.items()
-        },
+        coords={str(n): _coordinate(c) for n, c in part.coords.items()},
         attrs=dict(dataset.attrs),
         encoding={"unlimited_dims": unlimited} if unlimited else {},
         mask=None if mask.all() else mask,
@@ -78,7 +77,12 @@ def remember(
         calendar=calendar,
         days=days if days is None or rows is None else days[rows],
         rows=rows,
+        beside={n: _coordinate(dataset[n]) for n in standing(dataset, names, axes.samples)},
     )
+
+
+def _coordinate(array: xr.DataArray) -> Coordinate:
+    return Coordinate(tuple(map(str, array.dims)), array.values, dict(array.attrs), _stored(array))
 
 
 def _variable(array: xr.DataArray) -> Variable:
@@ -87,7 +91,7 @@ def _variable(array: xr.DataArray) -> Variable:
 
 def _stored(array: xr.DataArray) -> dict[str, Any]:
     """How values are stored, in numpy's types; some writers make lists of one number of the packing."""
-    found = {k: v for k, v in array.encoding.items() if k in _STORED and v is not None}
+    found = {k: v for k, v in array.encoding.items() if k in (*_STORED, *_REFERRED) and v is not None}
     for key in ("scale_factor", "add_offset", "_FillValue", "missing_value"):
         if key in found and not isinstance(found[key], str | bytes):
             found[key] = np.asarray(found[key]).reshape(-1)[0]

@@ -85,6 +85,7 @@ class GridSpec:
         calendar: of the times; None where samples carry none.
         days: (B,) the times of the samples, days since 1970-01-01 in that calendar; None without a calendar.
         rows: which entries of `samples`, counted in the file's order, are in the batch; None for all.
+        beside: what variables and coordinates refer to, by name: projection, edges of the cells, their areas.
     """
 
     variables: tuple[Variable, ...]
@@ -100,6 +101,7 @@ class GridSpec:
     calendar: str | None = None
     days: np.ndarray | None = None
     rows: np.ndarray | None = None
+    beside: Mapping[str, Coordinate] = field(default_factory=dict)
 
     # -- channels --------------------------------------------------------------------------------------------
 
@@ -182,7 +184,7 @@ class GridSpec:
     def _plain(self) -> Any:
         held: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         held["variables"] = [vars(v) for v in self.variables]
-        held["coords"] = {name: vars(c) for name, c in self.coords.items()}
+        held |= {of: {name: vars(c) for name, c in held[of].items()} for of in ("coords", "beside")}
         return to_plain(held)
 
     @staticmethod
@@ -191,7 +193,9 @@ class GridSpec:
         try:
             held = from_plain(json.loads(text))
             held["variables"] = tuple(Variable(**v | {"dims": tuple(v["dims"])}) for v in held["variables"])
-            held["coords"] = {n: Coordinate(**c | {"dims": tuple(c["dims"])}) for n, c in held["coords"].items()}
+            for of in ("coords", "beside"):  # of which older specs know nothing
+                told = held.get(of, {}) if of == "beside" else held[of]
+                held[of] = {n: Coordinate(**c | {"dims": tuple(c["dims"])}) for n, c in told.items()}
             return GridSpec(**held | {"samples": tuple(held["samples"]), "grid": tuple(held["grid"])})
         except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(

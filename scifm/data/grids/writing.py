@@ -16,7 +16,8 @@ import numpy as np
 
 from scifm.batch import Batch
 from scifm.data.grids.calendar import from_days
-from scifm.data.grids.spec import Coordinate, GridSpec, Variable
+from scifm.data.grids.references import REFERENCES, drawn, free_name, plain
+from scifm.data.grids.spec import GridSpec, Variable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,7 +41,8 @@ def to_xarray(
         batch: x (B, C, *grid) in the user's units.
         spec: from `from_xarray`.
         sample_dim: name of the one dim that counts the samples in place of the file's; the file's own name where
-            samples keep their times.  None for all that was read, in its old place: `to_xarray(*from_xarray(source),
+            samples keep their times.  What is called "realization" in the file already is not overwritten: then it is
+            "draw".  None for all that was read, in its old place: `to_xarray(*from_xarray(source),
             None)` is the source.
         lattice: round to the steps of packed or integer files, and pack again when written, where the range allows it.
         history: a line that goes before the file's history.
@@ -52,6 +54,7 @@ def to_xarray(
 
     if batch.grid("to_xarray") != spec.event:
         raise ValueError(f"to_xarray: expected samples of shape {spec.event} for {spec.channels}, got {batch.event}.")
+    sample_dim = None if sample_dim is None else free_name(spec, sample_dim)
     place = _Place(spec, sample_dim, len(batch))
     x = batch.x.detach().cpu().double().numpy()
     arrays, first = {}, 0
@@ -66,12 +69,17 @@ def to_xarray(
         first += channels
     found = xr.Dataset(arrays, _coordinates(batch, spec, sample_dim), dict(spec.attrs))
     for name, coordinate in spec.coords.items():
+        stored = {k: v for k, v in coordinate.encoding.items() if k not in REFERENCES}
+        if name == sample_dim != spec.roles.get("time"):
+            continue  # a count of its own: there may be more than the file's integers hold
         if name in found.coords and found[name].dims == coordinate.dims:
-            found[name].encoding = dict(coordinate.encoding)
+            found[name].encoding = stored
         elif name in found.coords:  # times along another dim, which are counted as the file counts them
-            found[name].encoding = {k: v for k, v in coordinate.encoding.items() if k in ("units", "calendar", "dtype")}
+            found[name].encoding = {k: v for k, v in stored.items() if k in ("units", "calendar", "dtype")}
     if sample_dim is None:
         found.encoding = {k: set(v) for k, v in spec.encoding.items()}
+    else:
+        found = drawn(found, spec)
     if history:
         found.attrs["history"] = "\n".join(filter(None, [history, str(found.attrs.get("history", ""))]))
     return found
@@ -177,16 +185,14 @@ def _coordinates(batch: Batch, spec: GridSpec, sample_dim: str | None) -> dict[s
     """The file's, but of those along its samples only what the samples know: their time."""
     along = {n for n, c in spec.coords.items() if set(c.dims) & set(spec.samples)}
     if sample_dim is None:
-        return {n: _plain(c) for n, c in spec.coords.items()}
-    found: dict[str, Any] = {n: _plain(c) for n, c in spec.coords.items() if n not in along}
+        return {n: plain(c) for n, c in spec.coords.items()}
+    found: dict[str, Any] = {n: plain(c) for n, c in spec.coords.items() if n not in along}
     time = spec.roles.get("time", "")
     if "time" in batch.context and spec.calendar is not None and time in spec.coords:
-        attrs = {k: v for k, v in spec.coords[time].attrs.items() if k not in ("units", "calendar", "bounds")}
+        attrs = {
+            k: v for k, v in spec.coords[time].attrs.items() if k not in ("units", "calendar", "bounds", "climatology")
+        }
         found[time] = (sample_dim, from_days(batch.context["time"].cpu().numpy(), spec.calendar), attrs)
-    if sample_dim not in spec.samples:
+    if sample_dim not in spec.samples or sample_dim == "realization":
         found[sample_dim] = (sample_dim, np.arange(len(batch)), {"standard_name": "realization", "units": "1"})
     return found
-
-
-def _plain(c: Coordinate) -> tuple[tuple[str, ...], np.ndarray, dict[str, Any]]:
-    return c.dims, c.values, dict(c.attrs)
