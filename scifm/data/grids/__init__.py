@@ -11,6 +11,8 @@ forgets; `to_xarray` puts data and samples back into that form.  Files that cann
     bases       the Gaussian that suits a grid and its data
     dims        which dim is time, latitude, longitude, level: attributes, names, or your word
     calendar    times as days in the file's own calendar
+    stamps      dates that are written out
+    blocks      which samples are for training, validation and test
     alike       another file, as the data of a run were read; likeness, what is to be the same
     masks       what is always missing, and what is missing now and then
     lattices    steps of packed files

@@ -69,7 +69,10 @@ def to_xarray(
         if name in found.coords and found[name].dims == coordinate.dims:
             found[name].encoding = dict(coordinate.encoding)
         elif name in found.coords:  # times along another dim, which are counted as the file counts them
-            found[name].encoding = {k: v for k, v in coordinate.encoding.items() if k in ("units", "calendar", "dtype")}
+            kept = {k: v for k, v in coordinate.encoding.items() if k in ("units", "calendar", "dtype")}
+            if np.dtype(kept.get("dtype", float)).kind not in "iuf":  # dates as text become numbers
+                del kept["dtype"]
+            found[name].encoding = kept
     if sample_dim is None:
         found.encoding = {k: set(v) for k, v in spec.encoding.items()}
     if history:
