@@ -320,7 +320,7 @@ def test_a_dim_named_t_is_time():
 
 
 def undated(time, n=60, dims=("time", "y", "x")):
-    x = G.normal(size=[dict(time=n, number=2, y=4, x=5)[d] for d in dims]).astype("f4")
+    x = G.normal(size=[{"time": n, "number": 2, "y": 4, "x": 5}[d] for d in dims]).astype("f4")
     return xr.Dataset({"t": (dims, x)}, {} if time is None else {"time": time})
 
 
@@ -358,9 +358,7 @@ def test_text_dates_in_the_calendar_that_is_named_and_through_a_file(tmp_path):
     batch, spec, _ = back(source)
     assert batch.context["time"].diff().tolist() == [2.0] and spec.calendar == "360_day"
     wrong = source.assign_coords(time=["2000-02-28", "2000-02-30"])
-    with pytest.raises(
-        ValueError, match="'2000-02-30' among the times of 'time' is no date of the calendar 'standard'"
-    ):
+    with pytest.raises(ValueError, match="'2000-02-30' among the times of 'time' is no date of the calendar 'sta"):
         from_xarray(wrong)
     source = undated(("time", TEXT["bytes"]))
     source.to_netcdf(tmp_path / "t.nc")

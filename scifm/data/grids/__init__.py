@@ -15,6 +15,7 @@ forgets; `to_xarray` puts data and samples back into that form.  Files that cann
     blocks      which samples are for training, validation and test
     alike       another file, as the data of a run were read; likeness, what is to be the same
     masks       what is always missing, and what is missing now and then
+    marks       values that stand for missing ones, undeclared
     lattices    steps of packed files
     cells       coordinates that are none, and whether longitude closes the circle
     codec       the spec as JSON, bit for bit

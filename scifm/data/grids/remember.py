@@ -16,7 +16,7 @@ from scifm.data.grids.spec import Coordinate, GridSpec, Variable
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["remember", "times_of"]
+__all__ = ["remember", "times_of", "variable_of"]
 
 _STORED = ("dtype", "scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "units", "calendar")
 
@@ -66,7 +66,7 @@ def remember(
     days, calendar = (None, None) if time is None else time
     unlimited = sorted(d for d in dataset.encoding.get("unlimited_dims", ()) if d in part.sizes)
     return GridSpec(
-        variables=tuple(_variable(dataset[n]) for n in names),
+        variables=tuple(variable_of(dataset[n]) for n in names),
         samples=axes.samples,
         grid=axes.grid,
         sizes={str(d): int(n) for d, n in part.sizes.items()},
@@ -85,7 +85,8 @@ def remember(
     )
 
 
-def _variable(array: xr.DataArray) -> Variable:
+def variable_of(array: xr.DataArray) -> Variable:
+    """A variable without its values."""
     return Variable(str(array.name), tuple(map(str, array.dims)), array.dtype.str, dict(array.attrs), _stored(array))
 
 
