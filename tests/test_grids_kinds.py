@@ -9,7 +9,7 @@ import xarray as xr
 from test_grids import air
 
 from scifm.areas import cell_areas
-from scifm.data.grids import GridSpec, from_xarray, open_file, read, stream, to_xarray
+from scifm.data.grids import GridSpec, anomalies, base, from_xarray, open_file, read, stream, to_xarray
 from scifm.data.grids.cells import closes
 from scifm.data.transforms import Climatology
 
@@ -403,3 +403,16 @@ def test_times_without_dates_have_gaps_of_one_where_there_are_enough(kind, membe
 def test_members_have_no_gaps_and_nobody_says_so():
     source = undated(None).rename(time="number")
     assert ". Samples in blocks without gaps: " in read(source)[0].summary
+
+
+def test_lead_times_are_levels_in_hours():
+    steps = np.array([0, 6, 240]).astype("timedelta64[h]").astype("timedelta64[ns]")
+    source = undated(("time", DAYS.astype("M8[ns]")), 60).expand_dims({"step": steps}, axis=1).copy()
+    source["t"] = source.t + G.normal(size=source.t.shape).astype("f4")
+    _, spec, _ = back(source)
+    assert spec.channels == ["t@0 h", "t@6 h", "t@240 h"] and GridSpec.from_json(spec.to_json()) == spec
+    data, _ = read(source)
+    anomaly = anomalies(data.train, spec)
+    assert base(spec, anomaly(data.train)).dims(data.test).tolist() == [60] * len(data.test)
+    short = source.assign_coords(step=np.array([0, 90, 600]).astype("timedelta64[s]"))
+    assert from_xarray(short)[1].channels == ["t@0 h", "t@90 s", "t@10 min"]

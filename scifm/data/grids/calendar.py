@@ -26,7 +26,7 @@ import numpy as np
 
 from scifm.data.grids import stamps
 
-__all__ = ["YEARS", "dates", "days_since_1970", "from_days", "is_time", "microseconds", "step_of", "year_of"]
+__all__ = ["YEARS", "dates", "days_since_1970", "from_days", "is_time", "lead", "microseconds", "step_of", "year_of"]
 
 YEARS = {
     "standard": 365.2425, "gregorian": 365.2425, "proleptic_gregorian": 365.2425, "julian": 365.25,
@@ -166,6 +166,15 @@ def step_of(days: np.ndarray, year: float) -> str:
     if 28 <= step <= 31 and len(steps) > 1:
         return "1 month"
     return f"{step:.4g} d" if step >= 1 else f"{step * 24:.4g} h" if step * 24 >= 1 else f"{step * 86400:.4g} s"
+
+
+def lead(step: np.timedelta64) -> str:
+    """A lead time in hours, as forecasters count them, or in minutes or seconds where it is shorter: 6 h, 240 h."""
+    if np.isnat(step):
+        return "no time"
+    seconds = float(step / np.timedelta64(1, "s"))
+    unit, length = next(((u, n) for u, n in (("h", 3600), ("min", 60)) if seconds % n == 0), ("s", 1))
+    return f"{seconds / length:.10g} {unit}"
 
 
 def _is_cftime(values: np.ndarray) -> bool:

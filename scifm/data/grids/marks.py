@@ -97,10 +97,8 @@ def _decoded(ends: list[float], given: np.ndarray, variable: Variable) -> tuple[
         ends = sorted(e * scale + offset for e in ends)
     room = 0.5 * abs(scale) if packed and stored.kind in "iu" else 0.0
     rough = max(np.finfo(d).eps if d.kind == "f" else 0.0 for d in (np.dtype(variable.dtype), given.dtype))
-    low, high = (
-        e + sign * (room + rough * abs(e)) if np.isfinite(e) else e for sign, e in zip((-1, 1), ends, strict=True)
-    )
-    return low, high
+    low, high = ends
+    return low - room - rough * abs(low), high + room + rough * abs(high)
 
 
 def _marks(values: np.ndarray, variable: Variable) -> list[Any]:
