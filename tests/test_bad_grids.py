@@ -288,3 +288,21 @@ def test_a_file_like_that_of_a_run_is_looked_at_inside_its_mask(tmp_path):
     source.air[2, 2, 3] = NAN
     source.to_netcdf(tmp_path / "land.nc")
     assert int(read_alike(tmp_path / "land.nc", spec).observed.sum()) == 6 * 10 - 2
+
+
+HOLES = {
+    "months apart by years": torch.cat([torch.arange(30.0), torch.arange(30.0) + 11 * 365]),
+    "one date far away": torch.cat([torch.tensor([-54000.0]), torch.arange(100.0)]),
+    "three seasons": torch.cat([torch.arange(12.0) + 4000 * k for k in range(3)]),
+    "with members": torch.cat([torch.arange(30.0), torch.arange(30.0) + 11 * 365]).repeat(3),
+}
+
+
+@pytest.mark.parametrize("name", HOLES)
+def test_series_with_large_holes_are_cut_all_the_same(name):
+    t = HOLES[name]
+    rows = block_split(t)
+    for a, b in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        assert (t[rows[a]][:, None] - t[rows[b]]).abs().min() > 3
+    shares = {k: len(v) / len(t) for k, v in rows.items()}
+    assert shares["train"] > 0.25 and shares["test"] > 0.08 and shares["valid"] > 0.03, shares
