@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_grids import air
 
-from scifm.data.grids import from_xarray
+from scifm.data.grids import from_xarray, read_alike
 from scifm.data.splits import block_split
 
 NAN = np.nan
@@ -198,3 +198,111 @@ def test_test_blocks_see_all_seasons():
 def test_splits_that_cannot_be(settings, says):
     with pytest.raises(ValueError, match=says):
         block_split(**settings)
+
+
+# -- values that stand for missing ones --------------------------------------------------------------------------------
+
+
+def valid(value, stored=None, **attrs):
+    source = values(a=(value, (2, 1, 3)), b=(value, (4, 0, 0)))
+    del source.air.attrs["valid_range"]
+    source.air.attrs |= attrs
+    source.air.encoding = stored or {}
+    return source
+
+
+PACKED = {"dtype": np.dtype("i2"), "scale_factor": 0.01, "add_offset": 275.0}
+
+
+@pytest.mark.parametrize(
+    ("value", "stored", "attrs", "says"),
+    [
+        (401.0, None, {"valid_range": np.array([100.0, 400.0])}, "valid_range, 100 .. 400: they run from 401 to 401"),
+        (20.0, None, {"valid_min": 100.0}, r"valid_min, 100 .. inf: .* ds\['air'\].where\(\(ds\['air'\] >= 100\)\)"),
+        (401.0, None, {"valid_max": np.float32(400)}, r"valid_max, .*del ds\['air'\].attrs\['valid_max'\]"),
+        (305.0, PACKED, {"valid_range": np.array([-2500, 2500], "i2")}, "valid_range, 249.995 .. 300.005"),
+        (305.0, PACKED | {"scale_factor": -0.01}, {"valid_min": np.int16(-2500)}, "valid_min, -inf .. 300.005"),
+        (401.0, PACKED, {"valid_range": np.array([100.0, 400.0])}, "valid_range, 99.995 .. 400.005"),
+    ],
+)
+def test_values_that_are_not_valid_are_refused(value, stored, attrs, says):
+    with pytest.raises(ValueError, match=f"2 of 90 values of 'air' lie outside of its {says}") as caught:
+        from_xarray(valid(value, stored, **attrs))
+    assert "\n" not in str(caught.value)
+    mended = valid(value, stored, **attrs)
+    mended["air"] = mended.air.where(mended.air != value)
+    mended.air.encoding = stored or {}
+    assert len(from_xarray(mended, missing="drop")[0]) == 4
+
+
+def test_what_is_valid_passes_at_the_very_ends():
+    source = valid(250.0)
+    ends = np.array([source.air.min(), source.air.max()])
+    for attrs in ({"valid_range": ends}, {"valid_range": ends.astype("f4")}, {"valid_range": "250 300"}):
+        assert len(from_xarray(source.assign(air=source.air.assign_attrs(attrs)))[0]) == 6
+        assert len(from_xarray(source.astype("f4").assign_attrs(attrs))[0]) == 6
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("mark", [-9999, -999, 9999, 99999, 1e20, 1e30, -1e30, 9.96921e36, -1e34, -32768, -2147483648])
+def test_marks_that_nobody_declared_are_refused(mark, dtype):
+    source = valid(mark).astype(dtype, keep_attrs=True)
+    with pytest.raises(ValueError, match=r"2 values of 'air' are .*, far from all others.*\.where\(.*_FillValue"):
+        from_xarray(source)
+    everywhere = valid(mark).astype(dtype, keep_attrs=True)
+    everywhere.air[:, 1] = mark  # land
+    with pytest.raises(ValueError, match="far from all others"):
+        from_xarray(everywhere)
+
+
+def test_marks_of_packed_and_whole_numbers_are_refused():
+    with pytest.raises(ValueError, match="2 values of 'air' are -52.68, far"):
+        from_xarray(valid(-32768 * 0.01 + 275, PACKED))
+    with pytest.raises(ValueError, match="2 values of 'air' are -999, far"):
+        from_xarray(valid(-999).astype("i2", keep_attrs=True))
+    two = valid(-999)
+    two.air[0, 0, 0] = -9999
+    with pytest.raises(ValueError, match="values of 'air' are -9"):
+        from_xarray(two)
+
+
+def test_values_that_only_look_like_marks_pass():
+    wide = valid(9999)  # a height among others
+    wide["air"] = wide.air * 0 + np.linspace(0, 9999, 90).reshape(wide.air.shape)
+    near = valid(-999)
+    near["air"] = near.air * 0 - np.linspace(700, 999, 90).reshape(near.air.shape)
+    alone = valid(0)
+    alone["air"] = alone.air * 0 + 9999 + np.zeros(90).reshape(alone.air.shape)
+    for source in (wide, near, alone, valid(-998.0), valid(12345.0)):
+        assert len(from_xarray(source)[0]) == 6
+
+
+def test_a_file_like_that_of_a_run_is_looked_at_inside_its_mask(tmp_path):
+    source = valid(NAN)
+    source.air[:, 1] = NAN
+    spec = from_xarray(source, missing="drop")[1]
+    source.air[:, 1] = source.air[2, 2, 3] = -9999.0
+    source.to_netcdf(tmp_path / "gaps.nc")
+    with pytest.raises(ValueError, match="1 values of 'air' are -9999"):
+        read_alike(tmp_path / "gaps.nc", spec)
+    source.air[2, 2, 3] = NAN
+    source.to_netcdf(tmp_path / "land.nc")
+    assert int(read_alike(tmp_path / "land.nc", spec).observed.sum()) == 6 * 10 - 2
+
+
+HOLES = {
+    "months apart by years": torch.cat([torch.arange(30.0), torch.arange(30.0) + 11 * 365]),
+    "one date far away": torch.cat([torch.tensor([-54000.0]), torch.arange(100.0)]),
+    "three seasons": torch.cat([torch.arange(12.0) + 4000 * k for k in range(3)]),
+    "with members": torch.cat([torch.arange(30.0), torch.arange(30.0) + 11 * 365]).repeat(3),
+}
+
+
+@pytest.mark.parametrize("name", HOLES)
+def test_series_with_large_holes_are_cut_all_the_same(name):
+    t = HOLES[name]
+    rows = block_split(t)
+    for a, b in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        assert (t[rows[a]][:, None] - t[rows[b]]).abs().min() > 3
+    shares = {k: len(v) / len(t) for k, v in rows.items()}
+    assert shares["train"] > 0.25 and shares["test"] > 0.08 and shares["valid"] > 0.03, shares

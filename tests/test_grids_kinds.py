@@ -9,7 +9,7 @@ import xarray as xr
 from test_grids import air
 
 from scifm.areas import cell_areas
-from scifm.data.grids import GridSpec, from_xarray, open_file, to_xarray
+from scifm.data.grids import GridSpec, anomalies, base, from_xarray, open_file, read, stream, to_xarray
 from scifm.data.grids.cells import closes
 from scifm.data.transforms import Climatology
 
@@ -248,7 +248,9 @@ def test_gaps_of_their_own_are_refused_or_dropped():
     xr.testing.assert_identical(
         found, source.where(source.time.isin(source.time[[0, 2, 3, 5]])).assign_attrs(source.attrs)
     )
-    xr.testing.assert_identical(to_xarray(batch, spec, "time").drop_encoding(), source.isel(time=[0, 2, 3, 5]))
+    kept = source.isel(time=[0, 2, 3, 5])
+    kept.air.attrs.pop("valid_range", None)  # draws need not keep to it
+    xr.testing.assert_identical(to_xarray(batch, spec, "time").drop_encoding(), kept)
 
 
 # -- packing and stores ----------------------------------------------------------------------------------------------
@@ -314,3 +316,105 @@ def test_what_has_no_samples_is_not_what_is_meant():
 
 def test_a_dim_named_t_is_time():
     assert from_xarray(xr.DataArray(G.normal(size=(6, 4, 5)), dims=("t", "y", "x")))[1].samples == ("t",)
+
+
+# -- times that xarray does not decode -------------------------------------------------------------------------------
+
+
+def undated(time, n=60, dims=("time", "y", "x")):
+    x = G.normal(size=[{"time": n, "number": 2, "y": 4, "x": 5}[d] for d in dims]).astype("f4")
+    return xr.Dataset({"t": (dims, x)}, {} if time is None else {"time": time})
+
+
+DAYS = np.datetime64("2000-01-01") + np.arange(60)
+TEXT = {
+    "ISO": DAYS.astype("M8[m]").astype(str),
+    "bytes": DAYS.astype("M8[s]").astype("S"),
+    "WRF": np.char.replace(DAYS.astype("M8[s]").astype(str), "T", "_").astype("S19"),
+    "objects": DAYS.astype("M8[s]").astype("S").astype(object),
+    "CDO": np.array([float(str(d).replace("-", "")) for d in DAYS]) + 0.25,
+}
+
+
+@pytest.mark.parametrize("kind", TEXT)
+def test_dates_that_are_written_out_are_dates(kind):
+    attrs = {"units": "day as %Y%m%d.%f"} if kind == "CDO" else {}
+    source = undated(("time", TEXT[kind], attrs))
+    batch, spec, found = back(source)
+    wanted = (DAYS - np.datetime64("1970-01-01")).astype(float) + (0.25 if kind == "CDO" else 0)
+    np.testing.assert_allclose(batch.context["time"].numpy(), wanted, atol=1e-6)
+    assert "time: 1 d, standard calendar, 60, 2000-01-01 .. 2000-02-29" in spec.describe()
+    assert found.time.dtype == source.time.dtype
+    drawn = to_xarray(batch.select([3, 1]), spec)
+    assert drawn.time.values[0].astype("M8[D]") == DAYS[3]
+    data, _ = read(source)
+    assert "Samples in blocks with gaps" in data.summary
+    t = {s: getattr(data, s).context["time"] for s in ("train", "valid", "test")}
+    assert min((t["train"][:, None] - t[s]).abs().min() for s in ("valid", "test")) > 1.9
+
+
+def test_text_dates_in_the_calendar_that_is_named_and_through_a_file(tmp_path):
+    pytest.importorskip("cftime")
+    source = undated(("time", np.array(["2000-02-28", "2000-02-30"] * 3), {"calendar": "360_day"}), n=6)
+    source = source.isel(time=[0, 1])
+    batch, spec, _ = back(source)
+    assert batch.context["time"].diff().tolist() == [2.0] and spec.calendar == "360_day"
+    wrong = source.assign_coords(time=["2000-02-28", "2000-02-30"])
+    with pytest.raises(ValueError, match="'2000-02-30' among the times of 'time' is no date of the calendar 'sta"):
+        from_xarray(wrong)
+    source = undated(("time", TEXT["bytes"]))
+    source.to_netcdf(tmp_path / "t.nc")
+    again = back(open_file(tmp_path / "t.nc"))[0]
+    assert again.context["time"].diff().tolist() == [1.0] * 59
+    to_xarray(again, from_xarray(tmp_path / "t.nc")[1]).to_netcdf(tmp_path / "drawn.nc")
+    assert open_file(tmp_path / "drawn.nc").time.values[5].astype("M8[D]") == DAYS[5]
+
+
+def test_times_of_wrf_lie_beside_a_dim_without_a_coordinate():
+    source = undated(None).rename(time="Time").assign(Times=("Time", TEXT["WRF"]))
+    batch, spec = from_xarray(source, "t")
+    assert batch.context["time"].diff().tolist() == [1.0] * 59 and "Time: 1 d, standard" in spec.describe()
+    xr.testing.assert_identical(to_xarray(batch, spec, None), source[["t"]])
+
+
+@pytest.mark.parametrize("kind", ["months", "lead times", "nothing", "text"])
+@pytest.mark.parametrize("members", [False, True])
+def test_times_without_dates_have_gaps_of_one_where_there_are_enough(kind, members, tmp_path):
+    time = {
+        "months": np.arange(60),
+        "lead times": np.arange(60) * np.timedelta64(6, "h"),
+        "nothing": None,
+        "text": np.array([f"day {i}" for i in range(60)]),
+    }[kind]
+    dims = ("number", "time", "y", "x") if members else ("time", "y", "x")
+    source = undated(time if time is None else ("time", time), dims=dims)
+    source["t"] = source.t * 0 + xr.DataArray(np.arange(60.0), dims="time")
+    data, _ = read(source)
+    assert ". Samples in blocks with gaps: " in data.summary
+    at = {s: getattr(data, s).x[:, 0, 0, 0] for s in ("train", "valid", "test")}
+    for a, b in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        assert (at[a][:, None] - at[b]).abs().min() > 1
+    few, _ = read(source.isel(time=slice(20)))
+    assert ". Samples in blocks without gaps: " in few.summary
+    if not members:
+        there, _ = stream(source)
+        assert "samples in blocks with gaps" in there.summary and torch.equal(there.test.x[:, 0, 0, 0], at["test"])
+        assert "samples in blocks without gaps" in stream(source.isel(time=slice(20)))[0].summary
+
+
+def test_members_have_no_gaps_and_nobody_says_so():
+    source = undated(None).rename(time="number")
+    assert ". Samples in blocks without gaps: " in read(source)[0].summary
+
+
+def test_lead_times_are_levels_in_hours():
+    steps = np.array([0, 6, 240]).astype("timedelta64[h]").astype("timedelta64[ns]")
+    source = undated(("time", DAYS.astype("M8[ns]")), 60).expand_dims({"step": steps}, axis=1).copy()
+    source["t"] = source.t + G.normal(size=source.t.shape).astype("f4")
+    _, spec, _ = back(source)
+    assert spec.channels == ["t@0 h", "t@6 h", "t@240 h"] and GridSpec.from_json(spec.to_json()) == spec
+    data, _ = read(source)
+    anomaly = anomalies(data.train, spec)
+    assert base(spec, anomaly(data.train)).dims(data.test).tolist() == [60] * len(data.test)
+    short = source.assign_coords(step=np.array([0, 90, 600]).astype("timedelta64[s]"))
+    assert from_xarray(short)[1].channels == ["t@0 h", "t@90 s", "t@10 min"]

@@ -245,3 +245,21 @@ def test_a_run_of_amounts_samples_without_its_file(tmp_path, monkeypatch):
     assert main([*draw, "-o", "after.nc"]) == 0
     with xr.open_dataset("before.nc") as before, xr.open_dataset("after.nc") as after:
         np.testing.assert_array_equal(before.pr.values, after.pr.values)
+
+
+@pytest.mark.parametrize(
+    ("dims", "says"),
+    [
+        ("lat", "lat=NAME,lon=NAME, got 'lat'"),
+        ("lat=", "got 'lat='"),
+        ("lat=a=b", "got 'lat=a=b'"),
+        ("lat=lat,lat=lon", "expected each role once"),
+    ],
+)
+def test_roles_without_names_are_refused_in_one_line(tmp_path, monkeypatch, capsys, dims, says):
+    monkeypatch.chdir(tmp_path)
+    air(n=30).to_netcdf("a.nc")
+    assert main(["train", "grid", "--file", "a.nc", "--dims", dims, *SMALL]) != 0
+    assert says in (said := capsys.readouterr().err) and "Traceback" not in said
+    with pytest.raises(ValueError, match="time"):
+        build("a.nc", dims=("time=month",))

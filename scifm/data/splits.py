@@ -11,6 +11,9 @@ doi:10.1111/ecog.02881).  A series is cut into blocks; some blocks, evenly sprea
 lies within a gap of them is left out of the splits before: of any two samples in different splits,
 
     |t_i − t_j| > gap.
+
+Where a series has a hole, or a date far from all others, most stretches of time are empty and a split may be left with
+nothing; then blocks hold equal numbers of times, as many blocks as leave the poorest split most.
 """
 
 from __future__ import annotations
@@ -76,7 +79,7 @@ def block_split(
 
     Raises:
         ValueError: for shares that leave nothing, times that are not finite, fewer than three times, or a gap that
-            leaves a split empty.
+            leaves a split empty however the times are cut.
 
     Example:
         >>> {k: v.tolist() for k, v in block_split(torch.arange(10.0), gap=1.0, blocks=5).items()}
@@ -102,20 +105,34 @@ def block_split(
     if not 0 <= gap < span:
         raise ValueError(f"splits: expected a gap between 0 and the whole span of {span:g}, got {gap:g}.")
     # equal stretches of time; of a few times, equal numbers of them
-    at = ((times - times[0]) / span * count).floor().clamp(max=count - 1)
+    at = ((times - times[0]) / span * count).floor().clamp(max=count - 1).long()
     if len(at.unique()) < count:
-        at = (torch.arange(len(times)) * count) // len(times)
-    roles = _roles(count, valid, test)[at.long()][torch.searchsorted(times, t)]
-    near_test = _within(t, t[roles == 2], gap)
-    roles[(roles < 2) & near_test] = -1
-    roles[(roles == 0) & _within(t, t[roles == 1], gap)] = -1
-    found = {name: (roles == number).nonzero()[:, 0] for number, name in enumerate(SPLITS)}
+        at = _equal(len(times), count)
+    place = torch.searchsorted(times, t)
+    found = _cut(t, _roles(count, valid, test)[at][place], gap)
     if empty := [name for name, rows in found.items() if len(rows) == 0]:
-        raise ValueError(
-            f"splits: a gap of {gap:g} leaves nothing for {' or '.join(empty)} in a span of {span:g}; take fewer "
-            "blocks or a shorter gap."
-        )
+        shares = torch.tensor([1 - valid - test, valid, test])
+        others = [_cut(t, _roles(n, valid, test)[_equal(len(times), n)][place], gap) for n in range(count, 2, -1)]
+        found = max(others, key=lambda rows: float((torch.tensor([len(r) for r in rows.values()]) / shares).min()))
+        if not all(map(len, found.values())):
+            raise ValueError(
+                f"splits: a gap of {gap:g} leaves nothing for {' or '.join(empty)} in a span of {span:g}; take fewer "
+                "blocks or a shorter gap."
+            )
     return found
+
+
+def _equal(n: int, count: int) -> Tensor:
+    """The block of each of n times, equal numbers in each."""
+    return (torch.arange(n) * count) // n
+
+
+def _cut(t: Tensor, roles: Tensor, gap: float) -> dict[str, Tensor]:
+    """Sample numbers of each split by the role of each sample, without those that lie within a gap of another."""
+    near_test = _within(t, t[roles == 2], gap)
+    roles = roles.masked_fill((roles < 2) & near_test, -1)
+    roles = roles.masked_fill((roles == 0) & _within(t, t[roles == 1], gap), -1)
+    return {name: (roles == number).nonzero()[:, 0] for number, name in enumerate(SPLITS)}
 
 
 def _roles(count: int, valid: float, test: float) -> Tensor:

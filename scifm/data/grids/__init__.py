@@ -12,8 +12,11 @@ forgets; `to_xarray` puts data and samples back into that form.  Files that cann
     edges       what lies beyond each edge, for networks
     dims        which dim is time, latitude, longitude, level: attributes, names, or your word
     calendar    times as days in the file's own calendar
+    stamps      dates that are written out
+    blocks      which samples are for training, validation and test
     alike       another file, as the data of a run were read; likeness, what is to be the same
     masks       what is always missing, and what is missing now and then
+    marks       values that stand for missing ones, undeclared
     lattices    steps of packed files
     cells       coordinates that are none, and whether longitude closes the circle
     codec       the spec as JSON, bit for bit

@@ -23,6 +23,7 @@ from scifm.batch import Batch
 from scifm.data.grids.files import open_file
 from scifm.data.grids.lattices import continuous
 from scifm.data.grids.likeness import check_coordinates, check_dims, lattice_of, unit_of
+from scifm.data.grids.marks import check_marks
 from scifm.data.grids.reading import from_xarray
 from scifm.data.grids.references import drawn, without_dangling
 from scifm.data.grids.spec import Coordinate, GridSpec
@@ -161,6 +162,11 @@ def read_alike(file: str | Path, spec: GridSpec, dtype: torch.dtype = torch.floa
     roles = {r: n for r, n in spec.roles.items() if n in dataset.variables or n in dataset.sizes}
     batch, found = from_xarray(dataset, names, samples, torch.float64, dims=roles, missing="keep")
     check_coordinates(file.name, found, spec)
+    first = 0
+    for v in found.variables:
+        part = slice(first, first := first + len(found.channels_of(v)))
+        x = batch.x[:, part].numpy()
+        check_marks(v.name, x, v, np.isnan(x) | (False if spec.mask is None else ~spec.mask[part]))
     pairs = zip(found.variables, spec.variables, strict=True)
     units = tuple(u for v, w in pairs for u in [unit_of(file.name, v, w)] * len(spec.channels_of(w)))
     inside = torch.ones(spec.event, dtype=torch.bool) if spec.mask is None else torch.from_numpy(spec.mask)

@@ -12,7 +12,8 @@ days are a year there, and an annual harmonic has that period (`year_of`).  Date
 
 Some old models write what is no CF time at all, "days since 0000-00-00" in the calendar "365_days".  Where month and
 day are zero the first is meant, and a calendar's name may carry a plural; such counts are understood, and kept as the
-numbers they are.  Reference: CF conventions 1.11, section 4.4.
+numbers they are.  Dates as text and dates as digits are understood as well (`stamps`).  Reference: CF conventions
+1.11, section 4.4.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["YEARS", "dates", "days_since_1970", "from_days", "is_time", "microseconds", "step_of", "year_of"]
+from scifm.data.grids import stamps
+
+__all__ = ["YEARS", "dates", "days_since_1970", "from_days", "is_time", "lead", "microseconds", "step_of", "year_of"]
 
 YEARS = {
     "standard": 365.2425, "gregorian": 365.2425, "proleptic_gregorian": 365.2425, "julian": 365.25,
@@ -42,15 +45,16 @@ def year_of(calendar: str | None) -> float:
 
 
 def is_time(values: np.ndarray, attrs: Mapping[str, Any]) -> bool:
-    """Whether a coordinate counts time: dates, or numbers with "since" in their units."""
-    return values.dtype.kind == "M" or _is_cftime(values) or " since " in str(attrs.get("units", ""))
+    """Whether a coordinate counts time: dates, numbers with "since" in their units, dates as text or as digits."""
+    counted = values.dtype.kind == "M" or _is_cftime(values) or " since " in str(attrs.get("units", ""))
+    return counted or stamps.are_stamps(values, attrs)
 
 
 def days_since_1970(name: str, values: np.ndarray, attrs: Mapping[str, Any], calendar: str | None) -> tuple[Any, str]:
     """Days (n,) float64 in the calendar's own arithmetic, and the calendar.
 
     Args:
-        values: datetime64, cftime objects, or numbers whose units in attrs say since when.
+        values: datetime64, cftime objects, text, or numbers whose units in attrs say since when, or which digits.
         calendar: that the file names, where xarray has taken it out of attrs.
 
     Raises:
@@ -65,20 +69,51 @@ def days_since_1970(name: str, values: np.ndarray, attrs: Mapping[str, Any], cal
     if _is_cftime(values):
         calendar = str(values.ravel()[0].calendar)
         return microseconds(values, calendar) / 86_400_000_000, calendar
+    if stamps.are_stamps(values, attrs):
+        return _stamped(name, values, attrs, calendar)
     return _count(name, values, attrs, calendar)
 
 
-def _count(name: str, values: np.ndarray, attrs: Mapping[str, Any], calendar: str | None) -> tuple[Any, str]:
-    """Numbers with "days since ..." that xarray has left as they are."""
-    units, named = str(attrs.get("units", "")), str(calendar or attrs.get("calendar", "standard")).lower()
+def _known(name: str, attrs: Mapping[str, Any], calendar: str | None, cure: str) -> str:
+    """The calendar that CF knows by the name that the file has for it."""
+    named = str(calendar or attrs.get("calendar", "standard")).lower()
     known = named.removesuffix("s") if named.removesuffix("s") in YEARS else named
-    known = _SAME.get(known, known)
-    cure = f"correct the attributes of {name!r}, or open the file with decode_times=False and take its units away."
     if known not in YEARS:
         raise ValueError(
             f"from_xarray: {name!r} has the calendar {named!r}, which CF does not know (it knows {', '.join(YEARS)}); "
             f"{cure}"
         )
+    return _SAME.get(known, known)
+
+
+def _stamped(name: str, values: np.ndarray, attrs: Mapping[str, Any], calendar: str | None) -> tuple[Any, str]:
+    """Dates that are written out, each as (year, month, day, seconds)."""
+    known = _known(name, attrs, calendar, f"correct the attribute calendar of {name!r}.")
+    days = []
+    for text, stamp in stamps.parts(values, attrs):
+        try:
+            if stamp is None:
+                raise ValueError("no year, month and day")
+            year, month, day, seconds = stamp
+            if year_of(known) == YEARS["standard"]:
+                start = (np.datetime64(f"{year:04d}-{month:02d}-{day:02d}", "us") - EPOCH) / np.timedelta64(1, "D")
+            else:
+                date = _cftime().datetime(year, month, day, calendar=known, has_year_zero=True)
+                start = microseconds(np.array([date]), known)[0] / 86_400_000_000
+        except (ValueError, OverflowError) as error:
+            raise ValueError(
+                f"from_xarray: {text!r} among the times of {name!r} is no date of the calendar {known!r} ({error}); "
+                "correct it, or drop that sample."
+            ) from error
+        days.append(start + seconds / 86400)
+    return np.array(days).reshape(values.shape), known
+
+
+def _count(name: str, values: np.ndarray, attrs: Mapping[str, Any], calendar: str | None) -> tuple[Any, str]:
+    """Numbers with "days since ..." that xarray has left as they are."""
+    units = str(attrs.get("units", ""))
+    cure = f"correct the attributes of {name!r}, or open the file with decode_times=False and take its units away."
+    known = _known(name, attrs, calendar, cure)
     found = _SINCE.match(units)
     step = _UNITS.get(found[1].lower()) if found else None
     if found is None or step is None:
@@ -131,6 +166,15 @@ def step_of(days: np.ndarray, year: float) -> str:
     if 28 <= step <= 31 and len(steps) > 1:
         return "1 month"
     return f"{step:.4g} d" if step >= 1 else f"{step * 24:.4g} h" if step * 24 >= 1 else f"{step * 86400:.4g} s"
+
+
+def lead(step: np.timedelta64) -> str:
+    """A lead time in hours, as forecasters count them, or in minutes or seconds where it is shorter: 6 h, 240 h."""
+    if np.isnat(step):
+        return "no time"
+    seconds = float(step / np.timedelta64(1, "s"))
+    unit, length = next(((u, n) for u, n in (("h", 3600), ("min", 60)) if seconds % n == 0), ("s", 1))
+    return f"{seconds / length:.10g} {unit}"
 
 
 def _is_cftime(values: np.ndarray) -> bool:

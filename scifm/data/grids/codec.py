@@ -4,6 +4,7 @@
     numpy scalars                   {"dtype": "<f4", "value": 0.5}, since netCDF tells float from double
     small arrays                    {"dtype": ..., "shape": ..., "values": [...]}
     large arrays                    {"dtype": ..., "shape": ..., "zlib": base64 of their compressed bytes}
+    bytes among objects             {"dtype": "O", "shape": ..., "bytes": [...]}
     cftime dates                    {"calendar": "360_day", "shape": ..., "microseconds": an array}
 
 Attributes of several numbers are arrays in a file; they come back as arrays.
@@ -53,6 +54,8 @@ def from_plain(value: Any) -> Any:
     if "calendar" in value:
         return dates(from_plain(value["microseconds"]), value["calendar"]).reshape(value["shape"])
     dtype = np.dtype(value["dtype"])
+    if "bytes" in value:
+        return np.array([v.encode("latin-1") for v in value["bytes"]], dtype=object).reshape(value["shape"])
     if "value" in value:
         return _typed([value["value"]], dtype)[0]
     if "values" in value:
@@ -65,6 +68,8 @@ def _array(value: np.ndarray) -> dict[str, Any]:
     shape = list(value.shape)
     if value.dtype == object:
         first = value.ravel()[0] if value.size else ""
+        if isinstance(first, bytes):
+            return {"dtype": "O", "shape": shape, "bytes": [v.decode("latin-1") for v in value.ravel()]}
         if not isinstance(first, str):
             calendar = str(first.calendar)
             return {"calendar": calendar, "shape": shape, "microseconds": _array(microseconds(value, calendar))}

@@ -67,7 +67,9 @@ def role_of(name: str, coordinate: xr.DataArray | None) -> str | None:
     for role, words in _STANDARD.items():
         if standard in words:
             return role
-    if coordinate.dtype.kind in "MO" and is_time(coordinate.values, attrs) or " since " in str(attrs.get("units", "")):
+    if " since " in str(attrs.get("units", "")) or " as %y" in units.replace("_", " "):
+        return "time"
+    if coordinate.dtype.kind in "MOSU" and is_time(coordinate.values, attrs):
         return "time"
     if standard == "time" or standard.endswith("_time"):
         return "time"

@@ -14,9 +14,10 @@ from scifm.batch import Batch
 from scifm.data.grids.checks import check_axes, check_variable
 from scifm.data.grids.dims import Axes, find_axes
 from scifm.data.grids.files import open_file
+from scifm.data.grids.marks import check_marks, check_valid
 from scifm.data.grids.masks import constant_mask, rows_without_gaps
 from scifm.data.grids.references import named
-from scifm.data.grids.remember import remember, times_of
+from scifm.data.grids.remember import remember, times_of, variable_of
 from scifm.data.grids.spec import GridSpec
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def from_xarray(
 
     Raises:
         FileNotFoundError, ValueError: for a file that is missing or damaged, unknown names, coordinates that are none,
-            values that are missing here and there.
+            values that are missing here and there, or look so: beyond valid_range, or -9999 and its like.
 
     Example:
         >>> import xarray as xr
@@ -71,6 +72,9 @@ def from_xarray(
     for name, v, m in zip(names, values, gone, strict=True):
         infinite = int(np.isinf(v).sum()) if v.dtype.kind == "f" else 0
         rows &= rows_without_gaps(name, m, infinite, missing)
+        if missing != "keep":
+            check_valid(dataset[name], variable_of(dataset[name]), v)
+            check_marks(name, v, variable_of(dataset[name]), m)
     if not rows.any():
         raise ValueError(f"from_xarray: every sample of {', '.join(names)} has gaps of its own; fill them before.")
     mask = np.concatenate([constant_mask(m) | (missing == "keep") for m in gone])

@@ -17,23 +17,27 @@ from scifm.data.grids.spec import Coordinate, GridSpec, Variable
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["remember", "times_of"]
+__all__ = ["remember", "times_of", "variable_of"]
 
 _STORED = ("dtype", "scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "units", "calendar")
 _REFERRED = [r for r in REFERENCES if r != "coordinates"]  # which xarray finds anew when it writes
+
+_BESIDE = ("Times",)  # where WRF writes the dates of a dim that has no coordinate
 
 
 def times_of(dataset: xr.Dataset, axes: Axes) -> tuple[np.ndarray, str] | None:
     """Days and calendar of each sample, where a coordinate along the sample dims tells."""
     name = axes.roles.get("time", "")
-    if name not in dataset.coords or not set(dataset[name].dims) <= set(axes.samples):
+    if name not in dataset.coords:
+        name = next((n for n in _BESIDE if n in dataset.variables and dataset[n].dims == (name,)), "")
+    if name not in dataset.variables or not set(dataset[name].dims) <= set(axes.samples):
         return None
     time = dataset[name]
     if not is_time(time.values, time.attrs):
         return None
     found = days_since_1970(name, time.values, time.attrs, time.encoding.get("calendar"))
     days, calendar = np.atleast_1d(np.asarray(found[0], dtype=np.float64)), found[1]
-    if time.dims == (name,) and (twice := len(days) - len(np.unique(days))):
+    if (time.dims == (name,) or name in _BESIDE) and (twice := len(days) - len(np.unique(days))):
         raise ValueError(
             f"from_xarray: {twice} of {len(days)} times of {name!r} occur more than once; drop them, "
             f"ds.drop_duplicates({name!r}), or say what tells them apart."
@@ -64,7 +68,7 @@ def remember(
     days, calendar = (None, None) if time is None else time
     unlimited = sorted(d for d in dataset.encoding.get("unlimited_dims", ()) if d in part.sizes)
     return GridSpec(
-        variables=tuple(_variable(dataset[n]) for n in names),
+        variables=tuple(variable_of(dataset[n]) for n in names),
         samples=axes.samples,
         grid=axes.grid,
         sizes={str(d): int(n) for d, n in part.sizes.items()},
@@ -85,7 +89,8 @@ def _coordinate(array: xr.DataArray) -> Coordinate:
     return Coordinate(tuple(map(str, array.dims)), array.values, dict(array.attrs), _stored(array))
 
 
-def _variable(array: xr.DataArray) -> Variable:
+def variable_of(array: xr.DataArray) -> Variable:
+    """A variable without its values."""
     return Variable(str(array.name), tuple(map(str, array.dims)), array.dtype.str, dict(array.attrs), _stored(array))
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from scifm.batch import Batch
 from scifm.data.channels import PerChannel
 from scifm.data.grids.alike import read_alike
+from scifm.data.grids.blocks import blocks
 from scifm.data.grids.files import origin
 from scifm.data.grids.lattices import continuous
 from scifm.data.grids.reading import from_xarray
@@ -27,7 +28,7 @@ from scifm.data.grids.spec import GridSpec
 from scifm.data.grids.standing import stand_in
 from scifm.data.grids.writing import to_xarray
 from scifm.data.source import Data
-from scifm.data.splits import SPLITS, block_split
+from scifm.data.splits import SPLITS
 from scifm.data.transforms import Affine, BoxCox, Chain, Climatology, Transform
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def read(
         return alone
     name, label, files = origin(file)
     batch, spec = from_xarray(file, variable or None, samples or None, dims=dims, missing=missing)
-    rows = block_split(batch.context["time"] if "time" in batch.context else len(batch))
+    rows, gaps = blocks(spec)
     noisy = spec.delta is None and any(spec.deltas)
     if spec.delta is None:
         batch = batch.replace(continuous(batch.x, spec.deltas, spec.mask).float())
@@ -78,7 +79,7 @@ def read(
         spec=spec,
         export=partial(to_xarray, spec=spec),
         read=partial(read_alike, spec=spec, dtype=batch.x.dtype),
-        summary=f"{label}: {spec.describe()}. Samples in blocks with gaps: {kept}{told}",
+        summary=f"{label}: {spec.describe()}. Samples in blocks {gaps}: {kept}{told}",
     ), spec
 
 

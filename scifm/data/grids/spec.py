@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from scifm.data.grids import cells
-from scifm.data.grids.calendar import step_of, year_of
+from scifm.data.grids.calendar import lead, step_of, year_of
 from scifm.data.grids.codec import from_plain, to_plain
 
 __all__ = ["Coordinate", "GridSpec", "Variable"]
@@ -120,6 +120,8 @@ class GridSpec:
     def _level(self, dim: str, i: int) -> str:
         coord = self.coords.get(dim)
         value = i if coord is None else coord.values[i]
+        if isinstance(value, np.timedelta64):
+            return lead(value)
         return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
 
     @property

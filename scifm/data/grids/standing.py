@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from scifm.batch import Batch
+from scifm.data.grids.blocks import blocks
 from scifm.data.grids.spec import GridSpec
 from scifm.data.grids.writing import to_xarray
 from scifm.data.source import Data
-from scifm.data.splits import SPLITS, block_split
+from scifm.data.splits import SPLITS
 from scifm.data.stored import Stored
 
 __all__ = ["Standing", "stand_in", "standing"]
@@ -61,7 +62,7 @@ def stand_in(file: Any, stored: tuple[int, int] | None = None) -> tuple[Data, Gr
     known.used, spec = True, known.spec
     count = int(np.prod([spec.sizes[d] for d in spec.samples])) if spec.rows is None else len(spec.rows)
     days = None if spec.days is None else torch.from_numpy(spec.days.copy())
-    rows = block_split(count if days is None else days)
+    rows, _ = blocks(spec)
     read = partial(_made_up, spec, known.dtype, days)
     train: Batch | Stored
     if stored is None:

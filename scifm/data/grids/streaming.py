@@ -17,6 +17,7 @@ import torch
 
 from scifm.batch import Batch
 from scifm.data.grids.alike import read_alike
+from scifm.data.grids.blocks import blocks
 from scifm.data.grids.dims import Axes, find_axes
 from scifm.data.grids.files import open_file, origin
 from scifm.data.grids.lattices import continuous
@@ -26,7 +27,6 @@ from scifm.data.grids.spec import GridSpec
 from scifm.data.grids.standing import stand_in
 from scifm.data.grids.writing import to_xarray
 from scifm.data.source import Data
-from scifm.data.splits import block_split
 from scifm.data.stored import MEMORY, Stored
 
 if TYPE_CHECKING:
@@ -86,13 +86,13 @@ def stream(
     full = remember(dataset, names, axes, mask, times_of(dataset, axes), None)
     reader = partial(_read, dataset, names, dim, dims, spec, dtype)
     count = dataset.sizes[dim]
-    rows = block_split(count if full.days is None else torch.from_numpy(full.days))
+    rows, gaps = blocks(full)
     chunk = _chunk(dataset, names, axes, start)
     train = Stored(reader, count, chunk, rows["train"], memory)
     if check:
         train.check()
     valid, test = (Stored(reader, count, chunk, rows[split], memory).some(held) for split in ("valid", "test"))
-    kept = f"{len(train)} training, {len(valid)} validation and {len(test)} test samples in blocks with gaps"
+    kept = f"{len(train)} training, {len(valid)} validation and {len(test)} test samples in blocks {gaps}"
     return Data(
         name,
         train,

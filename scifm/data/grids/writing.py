@@ -75,7 +75,10 @@ def to_xarray(
         if name in found.coords and found[name].dims == coordinate.dims:
             found[name].encoding = stored
         elif name in found.coords:  # times along another dim, which are counted as the file counts them
-            found[name].encoding = {k: v for k, v in stored.items() if k in ("units", "calendar", "dtype")}
+            kept = {k: v for k, v in stored.items() if k in ("units", "calendar", "dtype")}
+            if np.dtype(kept.get("dtype", float)).kind not in "iuf":  # dates as text become numbers
+                del kept["dtype"]
+            found[name].encoding = kept
     if sample_dim is None:
         found.encoding = {k: set(v) for k, v in spec.encoding.items()}
     else:
