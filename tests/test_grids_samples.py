@@ -90,6 +90,8 @@ def test_ranges_of_the_file_are_not_those_of_samples():
     xr.testing.assert_identical(back, source[["sst"]])  # the source has all that it had
     filled = Fields(batch, spec, (Affine(),), (None,), "f").maps(torch.stack([batch.x, batch.x]))
     assert "valid_min" not in filled.sst.attrs and "crs" in filled and "bounds" not in filled.time.attrs
+    scored = Fields(batch, spec, (Affine(),), (None,), "f").beside({"log_prob": (torch.zeros(4), {})})
+    assert scored.time.attrs.keys() == {"actual_range", "valid_max"}  # its own times, but not their bounds
 
 
 def test_a_spec_of_before_has_nothing_beside():
