@@ -17,7 +17,8 @@ __all__ = ["check_axes", "check_variable"]
 def check_variable(array: xr.DataArray, axes: Axes) -> None:
     """Refuse what holds no numbers, is empty, or does not share samples and grid."""
     if array.dtype.kind not in "iuf":
-        raise ValueError(f"from_xarray: {array.name!r} holds {array.dtype}, expected numbers.")
+        cure = f" {array.name}.astype('int8') makes 0 and 1 of it." if array.dtype.kind == "b" else ""
+        raise ValueError(f"from_xarray: {array.name!r} holds {array.dtype}, expected numbers.{cure}")
     if empty := [str(d) for d, n in array.sizes.items() if n == 0]:
         raise ValueError(f"from_xarray: {array.name!r} is empty along {', '.join(empty)}, {dict(array.sizes)}.")
     if lacking := [d for d in (*axes.samples, *axes.grid) if d not in array.dims]:
@@ -29,6 +30,13 @@ def check_variable(array: xr.DataArray, axes: Axes) -> None:
 
 def check_axes(dataset: xr.Dataset, names: Sequence[str], axes: Axes) -> None:
     """Refuse coordinates that are no latitudes and longitudes in degrees, and several units in one variable."""
+    for name, index in dataset[list(names)].indexes.items():
+        if getattr(index, "nlevels", 1) > 1:
+            levels = [str(n) for n in index.names]
+            raise ValueError(
+                f"from_xarray: {name!r} is a MultiIndex of {', '.join(levels)} (xarray's stack), which no file holds; "
+                f"ds.unstack({name!r}) and sample_dim={levels}, or ds.reset_index({name!r})."
+            )
     for role, check in (("lat", cells.check_latitude), ("lon", cells.check_longitude)):
         name = axes.roles.get(role, "")
         if name in dataset.coords:
