@@ -83,7 +83,7 @@ BAD = {
     "latitude twice": (lambda p: lat([30.0, 30, 45]), {}, "neither rise nor fall"),
     "longitudes of more than a turn": (lambda p: lon([0.0, 100, 200, 300, 400]), {}, "0 to 400, more than a turn"),
     "longitudes in disorder": (lambda p: lon([0.0, 3, 1, 2, 4]), {}, "'lon' do not follow each other"),
-    "radians": (lambda p: lat([1.0, 0.8, 0.5], units="radians", axis="Y"), {}, "'lat' is in radians"),
+    "radians beyond the poles": (lambda p: lat([2.0, 0.8, 0.5], units="radians"), {}, "28.6479 to 114.592, beyond"),
     "mixed units of axes": (lambda p: lat([1, 2, 3], units="m", standard_name="latitude"), {}, "is a latitude in 'm'"),
     "mixed units": (lambda p: air().assign(air=air().air.assign_attrs(units="K, C")), {}, "several units, 'K, C'"),
     "duplicate times": (lambda p: days(0, 1, 1, 2, 3, 3), {}, "2 of 6 times of 'time' occur more than once"),

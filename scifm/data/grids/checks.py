@@ -29,7 +29,7 @@ def check_variable(array: xr.DataArray, axes: Axes) -> None:
 
 
 def check_axes(dataset: xr.Dataset, names: Sequence[str], axes: Axes) -> None:
-    """Refuse coordinates that are no latitudes and longitudes in degrees, and several units in one variable."""
+    """Refuse coordinates that are no latitudes and longitudes in degrees or radians, and mixed units."""
     for name, index in dataset[list(names)].indexes.items():
         if getattr(index, "nlevels", 1) > 1:
             levels = [str(n) for n in index.names]
@@ -44,14 +44,12 @@ def check_axes(dataset: xr.Dataset, names: Sequence[str], axes: Axes) -> None:
             if coordinate.dtype.kind not in "iuf":
                 raise ValueError(f"from_xarray: the coordinate {name!r} holds {coordinate.dtype}, expected degrees.")
             unit = str(coordinate.attrs.get("units", "degrees")).lower()
-            if unit.startswith("rad"):
-                raise ValueError(f"from_xarray: {name!r} is in radians, expected degrees; convert it and its units.")
-            if not unit.startswith("deg") and str(coordinate.attrs.get("standard_name", "")).endswith("itude"):
+            if not unit.startswith(("deg", "rad")) and str(coordinate.attrs.get("standard_name", "")).endswith("itude"):
                 raise ValueError(
                     f"from_xarray: {name!r} is a {coordinate.attrs['standard_name']} in {unit!r}, expected degrees."
                 )
-            if unit.startswith("deg") and name not in ("x", "y"):
-                check(name, coordinate.values)
+            if unit.startswith(("deg", "rad")) and name not in ("x", "y"):
+                check(name, cells.degrees(coordinate.values, coordinate.attrs, role == "lon"))
         elif name in axes.grid and name.lower() in ("lat", "latitude", "lon", "longitude"):
             raise ValueError(
                 f"from_xarray: the dim {name!r} has no coordinate, so neither areas nor periodicity are known; give "
