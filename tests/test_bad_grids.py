@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from test_grids import air
 
-from scifm.data.grids import from_xarray, read_alike
+from scifm.data.grids import anomalies, base, from_xarray, read, read_alike
 from scifm.data.splits import block_split
 
 NAN = np.nan
@@ -82,7 +83,7 @@ BAD = {
     "latitude twice": (lambda p: lat([30.0, 30, 45]), {}, "neither rise nor fall"),
     "longitudes of more than a turn": (lambda p: lon([0.0, 100, 200, 300, 400]), {}, "0 to 400, more than a turn"),
     "longitudes in disorder": (lambda p: lon([0.0, 3, 1, 2, 4]), {}, "'lon' do not follow each other"),
-    "radians": (lambda p: lat([1.0, 0.8, 0.5], units="radians", axis="Y"), {}, "'lat' is in radians"),
+    "radians beyond the poles": (lambda p: lat([2.0, 0.8, 0.5], units="radians"), {}, "28.6479 to 114.592, beyond"),
     "mixed units of axes": (lambda p: lat([1, 2, 3], units="m", standard_name="latitude"), {}, "is a latitude in 'm'"),
     "mixed units": (lambda p: air().assign(air=air().air.assign_attrs(units="K, C")), {}, "several units, 'K, C'"),
     "duplicate times": (lambda p: days(0, 1, 1, 2, 3, 3), {}, "2 of 6 times of 'time' occur more than once"),
@@ -306,3 +307,47 @@ def test_series_with_large_holes_are_cut_all_the_same(name):
         assert (t[rows[a]][:, None] - t[rows[b]]).abs().min() > 3
     shares = {k: len(v) / len(t) for k, v in rows.items()}
     assert shares["train"] > 0.25 and shares["test"] > 0.08 and shares["valid"] > 0.03, shares
+
+
+def test_variables_in_groups_are_named(tmp_path):
+    path = tmp_path / "groups.nc"
+    air().to_netcdf(path, group="product/surface", engine="h5netcdf")
+    says = r"in its groups: product/surface: air\. .*xr.open_dataset\(file, group=...\)"
+    with pytest.raises(ValueError, match=says):
+        from_xarray(path)
+    with pytest.raises(ValueError, match="no variable 'air'.*Its groups hold product/surface: air"):
+        from_xarray(path, "air")
+    assert len(from_xarray(xr.open_dataset(path, group="product/surface"))[0]) == 6
+
+
+def test_a_variable_of_yes_and_no_is_said_to_be_bool():
+    with pytest.raises(ValueError, match="found 0: air .* of bool .*int8"):
+        from_xarray(air() > 0)
+    with pytest.raises(ValueError, match="holds bool, expected numbers.*int8"):
+        from_xarray(air() > 0, "air")
+
+
+def test_three_times_are_too_few():
+    data, spec = read(air(n=3))
+    with pytest.raises(ValueError, match="too few samples: 1 for training.*3 along time"):
+        base(spec, anomalies(data.train, spec)(data.train))
+    data, spec = read(air(n=4))
+    assert base(spec, anomalies(data.train, spec)(data.train)) is not None
+
+
+def test_a_stacked_dim_is_refused_with_its_cure():
+    wide = air().expand_dims(member=3).copy()
+    stacked = wide.stack(sample=("time", "member"))
+    with pytest.raises(ValueError, match="'sample' is a MultiIndex of time, member.*unstack.*reset_index"):
+        from_xarray(stacked)
+    assert len(from_xarray(stacked.unstack("sample"), sample_dim=["time", "member"])[0]) == 18
+    assert len(from_xarray(stacked.reset_index("sample"), sample_dim="sample")[0]) == 18
+
+
+def test_whole_numbers_too_large_for_double_precision_are_refused_with_a_cure():
+    source = air(n=30).astype("i8", keep_attrs=False)
+    source["air"] = source.air + 10**17
+    with pytest.raises(ValueError, match=r"float64 cannot tell values 1 apart near 1e\+17; subtract what is common"):
+        read(source)
+    source["air"] = source.air - 10**17
+    assert read(source)[0].delta == 1.0

@@ -12,6 +12,7 @@ from scifm.areas import cell_areas
 from scifm.data.grids import GridSpec, anomalies, base, from_xarray, open_file, read, stream, to_xarray
 from scifm.data.grids.cells import closes
 from scifm.data.transforms import Climatology
+from scifm.report.labels import Labels
 
 G = np.random.default_rng(0)
 HOURS = 6 * np.arange(6).astype("timedelta64[h]")
@@ -418,3 +419,42 @@ def test_lead_times_are_levels_in_hours():
     assert base(spec, anomaly(data.train)).dims(data.test).tolist() == [60] * len(data.test)
     short = source.assign_coords(step=np.array([0, 90, 600]).astype("timedelta64[s]"))
     assert from_xarray(short)[1].channels == ["t@0 h", "t@90 s", "t@10 min"]
+
+
+# -- radians -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("units", ["radian", "radians", "rad", ""])
+@pytest.mark.parametrize("n", [8, 72])
+def test_radians_close_the_circle_and_have_the_areas_of_degrees(units, n):
+    lat, lon = np.linspace(80, -80, 9), np.arange(n) * 360 / n
+    x = G.normal(size=(6, 9, n)).astype("f4")
+    attrs = {"units": units} if units else {}
+    source = xr.Dataset({"t": (("time", "lat", "lon"), x)}, {"time": TIME})
+    turned = source.assign_coords(lat=("lat", np.deg2rad(lat), attrs), lon=("lon", np.deg2rad(lon), attrs))
+    _, spec, _ = back(turned)
+    wanted = from_xarray(source.assign_coords(lat=lat, lon=lon))[1]
+    assert spec.periodic == wanted.periodic == (False, True) and "periodic: yes" in spec.describe()
+    np.testing.assert_allclose(spec.area, wanted.area, rtol=1e-9)
+    np.testing.assert_allclose(Labels.of(spec).latitude, lat)
+    np.testing.assert_allclose(Labels.of(spec).longitude, lon)
+    part = from_xarray(turned.isel(lon=slice(0, n // 2)))[1]
+    assert part.periodic == (False, False)
+
+
+def test_a_box_of_two_pi_is_periodic_and_no_globe():
+    x = 2 * np.pi * np.arange(16) / 16
+    source = xr.Dataset({"u": (("time", "y", "x"), G.normal(size=(6, 16, 16)))}, {"time": TIME, "y": x, "x": x})
+    spec = back(source)[1]
+    assert spec.periodic == (False, True) and spec.area is None
+
+
+@pytest.mark.parametrize("units", ["degrees_east", "radians"])
+def test_both_ends_of_the_circle_are_said_to_be_there(units):
+    lon = np.linspace(0, 360, 9)
+    lon = np.deg2rad(lon) if units == "radians" else lon
+    source = xr.Dataset({"t": (("time", "lat", "lon"), G.normal(size=(6, 3, 9)))}, {"time": TIME, "lat": [1.0, 2, 3]})
+    spec = back(source.assign_coords(lon=("lon", lon, {"units": units})))[1]
+    assert "lon: 9, periodic: no (both ends of the circle are there), 0 .. " in spec.describe()
+    spec = from_xarray(source.assign_coords(lon=("lon", lon, {"units": units})).isel(lon=slice(0, 8)))[1]
+    assert "lon: 8, periodic: yes, 0 .. " in spec.describe()

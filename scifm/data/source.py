@@ -139,9 +139,14 @@ class Data:
         steps = (x - x[:1]).double() / delta
         blur = 4 * float(x.abs().max()) * torch.finfo(x.dtype).eps / delta  # of the float type, in steps
         if blur > 0.25:
+            cure = (
+                "subtract what is common to all of them, or scale them and give no delta"
+                if x.dtype == torch.float64
+                else "use float64"
+            )
             raise ValueError(
                 f"Data {self.name!r}: {x.dtype} cannot tell values {delta:g} apart near {float(x.abs().max()):g}; "
-                "use float64."
+                f"{cure}."
             )
         off = (steps - steps.round()).abs() > max(blur, 1e-3)
         if off.any():

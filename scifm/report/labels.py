@@ -22,7 +22,7 @@ from torch import Tensor
 
 from scifm.areas import area_weights
 from scifm.batch import Batch
-from scifm.data.grids import Coordinate, GridSpec
+from scifm.data.grids import Coordinate, GridSpec, cells
 
 __all__ = ["CHANNELS", "Labels", "beside", "is_field", "members_of"]
 
@@ -168,9 +168,12 @@ def _degrees(spec: GridSpec, role: str, coord: Coordinate | None) -> Tensor | No
     if coord is None or len(coord.dims) != 1 or coord.values.dtype.kind not in "iuf":
         return None
     unit = str(coord.attrs.get("units", "")).lower()
-    if not (unit.startswith("deg") or (not unit and spec.roles[role].lower().startswith(role))):
+    if not (unit.startswith(("deg", "rad")) or (not unit and spec.roles[role].lower().startswith(role))):
         return None
-    return torch.from_numpy(coord.values.astype(np.float64))
+    lon, attrs = spec.coords.get(spec.roles.get("lon", "")), coord.attrs
+    if not unit and role == "lat" and lon is not None and cells.radians(lon.values, lon.attrs):
+        attrs = {"units": "radians"}
+    return torch.from_numpy(cells.degrees(coord.values, attrs, role == "lon").astype(np.float64))
 
 
 def _along(spec: GridSpec) -> tuple[Tensor | None, str]:

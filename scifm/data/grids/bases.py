@@ -33,7 +33,7 @@ def base(spec: GridSpec, anomalies: Batch) -> Prior:
         anomalies: training data in model units, x (B, C, *grid); inside a mask what is outside may be NaN.
 
     Raises:
-        ValueError: where none can be fitted.
+        ValueError: for fewer than two samples, and where none can be fitted.
 
     Example:
         >>> import xarray as xr
@@ -43,6 +43,12 @@ def base(spec: GridSpec, anomalies: Batch) -> Prior:
         >>> type(grids.base(spec, batch)).__name__
         'SpectralGaussian'
     """
+    if len(anomalies) < 2:
+        every = " × ".join(f"{spec.sizes[d]} along {d}" for d in spec.samples)
+        raise ValueError(
+            f"base: too few samples: {len(anomalies)} for training, expected at least 2, of {every} in the file. Read "
+            "more times, or name a dim with more entries for the samples (sample_dim, --samples)."
+        )
     most = max(64, int(DATA // math.prod(spec.event)))
     if len(anomalies) > most:  # evenly spaced, from one end to the other
         anomalies = anomalies.select(torch.linspace(0, len(anomalies) - 1, most, dtype=torch.float64).round().long())

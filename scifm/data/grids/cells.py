@@ -1,15 +1,64 @@
 """Cells of a grid: whether longitude closes the circle, and whether coordinates are what they say.
 
     periodic    n · Δλ = 360° within half a cell; 200..330 E is not, nor is 0..360 with both ends
+    radians     by their units, or longitudes without units for which n · Δλ = 2π
 
 How much of the sphere they cover is in `scifm.areas`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
-__all__ = ["check_latitude", "check_longitude", "closes", "direction"]
+__all__ = ["both_ends", "check_latitude", "check_longitude", "closes", "degrees", "direction", "places_of", "radians"]
+
+
+def radians(values: np.ndarray, attrs: Mapping[str, Any], longitude: bool = True) -> bool:
+    """Whether a coordinate is in radians: its units say so, or it has none and is a longitude that goes once around."""
+    if unit := str(attrs.get("units", "")).lower():
+        return unit.startswith("rad")
+    if not longitude or values.dtype.kind not in "iuf" or values.ndim != 1:
+        return False
+    if len(values) < 3 or not np.ptp(values) < 2 * np.pi + 0.01:
+        return False
+    once = closes(np.rad2deg(values)) or both_ends(np.rad2deg(values))
+    return once and not (closes(values) or both_ends(values))
+
+
+def degrees(values: np.ndarray, attrs: Mapping[str, Any], longitude: bool = True) -> np.ndarray:
+    """A coordinate in degrees, whether it is given in those or in radians."""
+    return np.rad2deg(values.astype(float)) if radians(values, attrs, longitude) else values
+
+
+def places_of(
+    lat: tuple[str, np.ndarray, Mapping[str, Any]], lon: tuple[str, np.ndarray, Mapping[str, Any]]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Latitudes (H,) and longitudes (W,) in degrees; None where they are something else, such as metres.
+
+    Args:
+        lat, lon: name, values and attributes of each.  Without units, latitudes are in radians where longitudes are.
+    """
+    (y, north, told), (x, east, more) = lat, lon
+    if not all(str(a.get("units", "degrees")).lower().startswith(("deg", "rad")) for a in (told, more)):
+        return None
+    turned = radians(east, more)
+    if turned and not told.get("units"):
+        if np.abs(north).max() > np.pi / 2 + 1e-6 or {x, y} & {"x", "y"}:
+            return None  # a periodic box, and no globe
+        return np.rad2deg(north.astype(np.float64)), np.rad2deg(east.astype(np.float64))
+    return degrees(north, told, False).astype(np.float64), degrees(east, more).astype(np.float64)
+
+
+def both_ends(longitude: np.ndarray) -> bool:
+    """Whether longitudes (n,) in degrees, evenly spaced, hold one place twice, as 0 and 360 do."""
+    values = np.asarray(longitude, dtype=float)
+    if values.ndim != 1 or len(values) < 4 or not np.isfinite(values).all():
+        return False
+    step = np.diff(values)
+    return bool(abs(abs(values[-1] - values[0]) - 360) < 0.01 * abs(step[0]) and np.allclose(step, step[0], rtol=0.01))
 
 
 def closes(longitude: np.ndarray, axis: int = -1) -> bool:
@@ -48,7 +97,7 @@ def check_latitude(name: str, values: np.ndarray) -> None:
     if np.nanmax(np.abs(values)) > 90 + 1e-3:
         raise ValueError(
             f"from_xarray: latitudes of {name!r} run from {np.nanmin(values):g} to {np.nanmax(values):g}, beyond the "
-            'poles; is it in degrees, and not longitude? dims={"lat": ...} says which coordinate is meant.'
+            'poles; is it what its units say, and not longitude? dims={"lat": ...} says which coordinate is meant.'
         )
     if values.ndim == 1 and len(values) > 1 and not direction(values):
         raise ValueError(

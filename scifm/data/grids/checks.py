@@ -17,7 +17,8 @@ __all__ = ["check_axes", "check_variable"]
 def check_variable(array: xr.DataArray, axes: Axes) -> None:
     """Refuse what holds no numbers, is empty, or does not share samples and grid."""
     if array.dtype.kind not in "iuf":
-        raise ValueError(f"from_xarray: {array.name!r} holds {array.dtype}, expected numbers.")
+        cure = f" {array.name}.astype('int8') makes 0 and 1 of it." if array.dtype.kind == "b" else ""
+        raise ValueError(f"from_xarray: {array.name!r} holds {array.dtype}, expected numbers.{cure}")
     if empty := [str(d) for d, n in array.sizes.items() if n == 0]:
         raise ValueError(f"from_xarray: {array.name!r} is empty along {', '.join(empty)}, {dict(array.sizes)}.")
     if lacking := [d for d in (*axes.samples, *axes.grid) if d not in array.dims]:
@@ -28,7 +29,14 @@ def check_variable(array: xr.DataArray, axes: Axes) -> None:
 
 
 def check_axes(dataset: xr.Dataset, names: Sequence[str], axes: Axes) -> None:
-    """Refuse coordinates that are no latitudes and longitudes in degrees, and several units in one variable."""
+    """Refuse coordinates that are no latitudes and longitudes in degrees or radians, and mixed units."""
+    for name, index in dataset[list(names)].indexes.items():
+        if getattr(index, "nlevels", 1) > 1:
+            levels = [str(n) for n in index.names]
+            raise ValueError(
+                f"from_xarray: {name!r} is a MultiIndex of {', '.join(levels)} (xarray's stack), which no file holds; "
+                f"ds.unstack({name!r}) and sample_dim={levels}, or ds.reset_index({name!r})."
+            )
     for role, check in (("lat", cells.check_latitude), ("lon", cells.check_longitude)):
         name = axes.roles.get(role, "")
         if name in dataset.coords:
@@ -36,14 +44,12 @@ def check_axes(dataset: xr.Dataset, names: Sequence[str], axes: Axes) -> None:
             if coordinate.dtype.kind not in "iuf":
                 raise ValueError(f"from_xarray: the coordinate {name!r} holds {coordinate.dtype}, expected degrees.")
             unit = str(coordinate.attrs.get("units", "degrees")).lower()
-            if unit.startswith("rad"):
-                raise ValueError(f"from_xarray: {name!r} is in radians, expected degrees; convert it and its units.")
-            if not unit.startswith("deg") and str(coordinate.attrs.get("standard_name", "")).endswith("itude"):
+            if not unit.startswith(("deg", "rad")) and str(coordinate.attrs.get("standard_name", "")).endswith("itude"):
                 raise ValueError(
                     f"from_xarray: {name!r} is a {coordinate.attrs['standard_name']} in {unit!r}, expected degrees."
                 )
-            if unit.startswith("deg") and name not in ("x", "y"):
-                check(name, coordinate.values)
+            if unit.startswith(("deg", "rad")) and name not in ("x", "y"):
+                check(name, cells.degrees(coordinate.values, coordinate.attrs, role == "lon"))
         elif name in axes.grid and name.lower() in ("lat", "latitude", "lon", "longitude"):
             raise ValueError(
                 f"from_xarray: the dim {name!r} has no coordinate, so neither areas nor periodicity are known; give "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["open_file", "origin"]
+__all__ = ["groups_of", "open_file", "origin"]
 
 _GRIB = (".grib", ".grib2", ".grb", ".grb2")
 
@@ -51,6 +51,25 @@ def origin(source: Path | xr.Dataset | xr.DataArray) -> tuple[str, str, tuple[Pa
     known = source.encoding.get("source")
     path = Path(known) if isinstance(known, str | Path) and Path(known).exists() else None
     return (path.stem, path.name, (path,)) if path is not None else ("dataset", "Dataset", ())
+
+
+def groups_of(dataset: xr.Dataset) -> list[str]:
+    """Groups of the file of a Dataset that hold variables, `product: t2m, tp`; none where nobody can tell."""
+    import xarray as xr
+
+    path = dataset.encoding.get("source")
+    if not isinstance(path, str | Path) or not Path(path).exists():
+        return []
+    try:  # what there is to be read may be damaged, and older versions of xarray do not know of groups
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            groups = xr.open_groups(path)
+    except Exception:
+        return []
+    found = [f"{name.strip('/')}: {', '.join(map(str, g.data_vars))}" for name, g in groups.items() if g.data_vars]
+    for group in groups.values():
+        group.close()
+    return [text for text in found if not text.startswith(":")][:8]
 
 
 def _load(path: Path, engine: str | None, lazy: bool, **settings: Any) -> xr.Dataset:

@@ -13,7 +13,7 @@ import torch
 from scifm.batch import Batch
 from scifm.data.grids.checks import check_axes, check_variable
 from scifm.data.grids.dims import Axes, find_axes
-from scifm.data.grids.files import open_file
+from scifm.data.grids.files import groups_of, open_file
 from scifm.data.grids.marks import check_marks, check_valid
 from scifm.data.grids.masks import constant_mask, rows_without_gaps
 from scifm.data.grids.references import named
@@ -115,6 +115,12 @@ def _choose(dataset: xr.Dataset, variable: str | Sequence[str] | None) -> list[s
         if len(found) > 1:  # masks, orography and the like have no samples
             found = [n for n in found if _has_samples(dataset, n)] or found
         if len(found) != 1:
+            if not found and (groups := groups_of(dataset)):
+                raise ValueError(
+                    f"from_xarray: there are no variables on a grid at the top of the file, but in its groups: "
+                    f"{'; '.join(groups)}. Open one, ds = xr.open_dataset(file, group=...), and give the Dataset, or "
+                    "write it to a file of its own, ds.to_netcdf(...)."
+                )
             raise ValueError(
                 f"from_xarray: expected one variable on a grid, found {len(found)}: {_names(dataset)}; name it, or "
                 "several of them."
@@ -127,7 +133,9 @@ def _choose(dataset: xr.Dataset, variable: str | Sequence[str] | None) -> list[s
         if name not in dataset.data_vars:
             near = difflib.get_close_matches(name, [str(n) for n in dataset.data_vars], 1)
             hint = f"did you mean {near[0]!r}? There are" if near else "there are"
-            raise ValueError(f"from_xarray: there is no variable {name!r}; {hint} {_names(dataset)}.")
+            groups = groups_of(dataset)
+            told = f" Its groups hold {'; '.join(groups)}: ds = xr.open_dataset(file, group=...)." if groups else ""
+            raise ValueError(f"from_xarray: there is no variable {name!r}; {hint} {_names(dataset)}.{told}")
     return names
 
 
@@ -140,8 +148,15 @@ def _has_samples(dataset: xr.Dataset, name: str) -> bool:
 
 
 def _names(dataset: xr.Dataset) -> str:
-    names = [f"{n} {v.dims}" for n, v in dataset.data_vars.items()]
+    names = [
+        f"{n} {v.dims}" + (f" of {_kind(v)}, no numbers" if v.ndim > 1 and v.dtype.kind not in "iuf" else "")
+        for n, v in dataset.data_vars.items()
+    ]
     return ", ".join([*names[:12], *(["..."] if len(names) > 12 else [])]) or "none"
+
+
+def _kind(array: xr.DataArray) -> str:
+    return 'bool (ds.astype("int8") makes 0 and 1 of it)' if array.dtype.kind == "b" else str(array.dtype)
 
 
 # -- values --------------------------------------------------------------------------------------------------

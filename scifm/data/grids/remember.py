@@ -10,6 +10,7 @@ import torch
 
 from scifm.areas import cell_areas
 from scifm.data.grids.calendar import days_since_1970, is_time
+from scifm.data.grids.cells import places_of
 from scifm.data.grids.dims import Axes
 from scifm.data.grids.references import REFERENCES, standing
 from scifm.data.grids.spec import Coordinate, GridSpec, Variable
@@ -116,7 +117,8 @@ def _area(dataset: xr.Dataset, name: str, axes: Axes) -> np.ndarray | None:
         return None
     if [dataset[n].dims for n in known] != [(d,) for d in axes.grid]:
         return None
-    if not all(str(dataset[n].attrs.get("units", "degrees")).lower().startswith("deg") for n in known):
+    places = places_of(*((n, dataset[n].values, dataset[n].attrs) for n in (lat, lon)))
+    if places is None:
         return None
-    latitude, longitude = (torch.from_numpy(dataset[n].values.astype(np.float64)) for n in (lat, lon))
+    latitude, longitude = (torch.from_numpy(place) for place in places)
     return cell_areas(latitude, longitude).numpy() if min(len(latitude), len(longitude)) > 1 else None

@@ -158,13 +158,14 @@ class GridSpec:
 
     @property
     def periodic(self) -> tuple[bool, ...]:
-        """For each grid axis: is it a longitude that closes the circle, n · step = 360 within half a step?"""
+        """For each grid axis: is it a longitude that closes the circle, n · step = 360° within half a step?"""
         coord = self.coords.get(self.roles.get("lon", ""))
-        if coord is None:
+        if coord is None or coord.values.dtype.kind not in "iuf":
             return tuple(False for _ in self.grid)
+        values = cells.degrees(coord.values, coord.attrs)
         if len(coord.dims) == 1:
-            return tuple(coord.dims == (d,) and cells.closes(coord.values) for d in self.grid)
-        return tuple(d in coord.dims and cells.closes(coord.values, coord.dims.index(d)) for d in self.grid)
+            return tuple(coord.dims == (d,) and cells.closes(values) for d in self.grid)
+        return tuple(d in coord.dims and cells.closes(values, coord.dims.index(d)) for d in self.grid)
 
     @property
     def year(self) -> float:

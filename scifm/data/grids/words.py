@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scifm.data.grids.calendar import from_days
-from scifm.data.grids.cells import direction
+from scifm.data.grids.cells import both_ends, degrees, direction
 
 if TYPE_CHECKING:
     from scifm.data.grids.spec import GridSpec, Variable
@@ -44,6 +44,8 @@ def _axis(spec: GridSpec, dim: str, periodic: bool) -> str:
         text += f", {way}"
     if role == "lon" or two or periodic:
         text += f", periodic: {'yes' if periodic else 'no'}"
+    if role == "lon" and coord is not None and both_ends(degrees(coord.values, coord.attrs)):
+        text += " (both ends of the circle are there)"
     if two:
         return f"{text}, of {' and '.join(spec.roles[r] for r in two)}"
     if coord is None or coord.values.dtype.kind not in "iuf":
