@@ -10,7 +10,7 @@ from test_grids import air
 
 from scifm.areas import cell_areas
 from scifm.data.grids import GridSpec, anomalies, base, from_xarray, open_file, read, stream, to_xarray
-from scifm.data.grids.cells import closes
+from scifm.data.grids.cells import closes, radians
 from scifm.data.transforms import Climatology
 from scifm.report.labels import Labels
 
@@ -440,6 +440,11 @@ def test_radians_close_the_circle_and_have_the_areas_of_degrees(units, n):
     np.testing.assert_allclose(Labels.of(spec).longitude, lon)
     part = from_xarray(turned.isel(lon=slice(0, n // 2)))[1]
     assert part.periodic == (False, False)
+
+
+@pytest.mark.parametrize("lon", [np.arange(5.0, 11.0), np.arange(25) / 4, np.arange(377) / 60, np.arange(63) / 10])
+def test_some_degrees_without_units_are_no_radians(lon):
+    assert not radians(lon, {}) and radians(lon, {"units": "radians"})
 
 
 def test_a_box_of_two_pi_is_periodic_and_no_globe():

@@ -1,7 +1,7 @@
 """Cells of a grid: whether longitude closes the circle, and whether coordinates are what they say.
 
     periodic    n · Δλ = 360° within half a cell; 200..330 E is not, nor is 0..360 with both ends
-    radians     by their units, or longitudes without units for which n · Δλ = 2π
+    radians     by their units, or longitudes without units for which n · Δλ = 2π to a few thousandths of Δλ
 
 How much of the sphere they cover is in `scifm.areas`.
 """
@@ -22,10 +22,12 @@ def radians(values: np.ndarray, attrs: Mapping[str, Any], longitude: bool = True
         return unit.startswith("rad")
     if not longitude or values.dtype.kind not in "iuf" or values.ndim != 1:
         return False
-    if len(values) < 3 or not np.ptp(values) < 2 * np.pi + 0.01:
+    n, step = len(values), np.diff(values.astype(float))
+    if n < 3 or step[0] == 0 or not np.allclose(step, step[0], rtol=0.01) or np.abs(values).max() > 7:
         return False
-    once = closes(np.rad2deg(values)) or both_ends(np.rad2deg(values))
-    return once and not (closes(values) or both_ends(values))
+    # n or, with both ends, n - 1 steps are a turn, nearly exactly: six steps of a degree are none
+    whole, mean = 2 * np.pi, abs(step.mean())
+    return bool(min(abs(n * mean - whole), abs((n - 1) * mean - whole)) < 2e-3 * mean)
 
 
 def degrees(values: np.ndarray, attrs: Mapping[str, Any], longitude: bool = True) -> np.ndarray:
