@@ -6,7 +6,9 @@
 Each run is one of `scifm train protein_backbone`, kept in runs/protein_flow/, so that an interrupted table goes on.
 Measured: bits per dimension of all test chains (two probes), of the flow and of its prior; then chains drawn with the
 sizes of the test set against it: distances of neighbours, angles, torsions, handedness, radius of gyration and how it
-grows with length, helices of either hand.
+grows with length, helices of either hand.  The chains are drawn along the flow's own curves, which have a density; and
+by the stochastic equation with the same marginals (`scifm.sde`), which has none, but whose noise forgets errors of the
+velocity on the way, such as a bond that was about to turn the wrong way round.
 
 A number of the samples is within the data's spread if it is no more than two s from that of the test chains, s the
 standard deviation of the number over test sets of other families: families of the test set drawn again, with
@@ -27,7 +29,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 import harness
 
-from scifm import Batch, Solver, trace
+from scifm import Batch, Solver, Stochastic, trace
 from scifm.data import load_dataset
 from scifm.likelihood import bits_per_dim
 from scifm.metrics import compare_structures, helices, neighbour_distances, radius_of_gyration, size_scaling
@@ -35,6 +37,7 @@ from scifm.run import Run
 
 ROOT = Path("runs/protein_flow")
 TOLERANCE = Solver(rtol=1e-4, atol=1e-4)
+NOISY = Stochastic("heun", steps=150, strength=4.0)
 DRAWS = 200  # of families
 
 
@@ -78,7 +81,10 @@ def measure(folder: Path, chains: int) -> dict[str, Any]:
     beside = harness.kept(
         folder / f"protein-spread-{chains}.json", lambda: spread(some(Run.open(folder).build().data.test, chains))
     )
-    return {**figures, "spread": beside}
+    noisy = harness.kept(
+        folder / f"protein-sde-{chains}-{NOISY.steps}-{NOISY.strength:g}.json", lambda: drawn(folder, chains, NOISY)
+    )
+    return {**figures, "spread": beside, "noisy": noisy}
 
 
 def some(test: Batch, chains: int) -> Batch:
@@ -92,29 +98,37 @@ def scored(folder: Path, chains: int) -> dict[str, Any]:
     settings = {"trace": trace.Hutchinson(2), "solver": TOLERANCE, "chunk": 16, "check": 0}
     score = bits_per_dim(flow, test, generator=torch.Generator().manual_seed(0), **settings)
     nats = -flow.prior.log_prob(test.x, test) / flow.prior.dims(test)
-    drawn = []
-    for k, part in enumerate(torch.arange(len(test)).split(16)):
-        drawn.append(flow.sample(test.select(part), torch.Generator().manual_seed(k), TOLERANCE))
-    samples = Batch.join(drawn)
-    table = compare_structures(samples, test, torch.Generator().manual_seed(0))
     return {
         "flow": score.value,
         "stderr": score.stderr,
         "prior": float(nats.mean()) / 0.6931471805599453,
-        "samples": looks(samples),
         "data": looks(test),
-        "compared": {name: str(row) for name, row in table.items()},
+        **drawn(folder, chains, TOLERANCE),
     }
+
+
+def drawn(folder: Path, chains: int, how: Solver | Stochastic) -> dict[str, Any]:
+    """What samples of the sizes of the test chains look like."""
+    recipe, _ = Run.open(folder).restore("ema", "cpu")
+    flow, test = recipe.flow.eval(), some(recipe.data.test, chains)
+    found = []
+    for k, part in enumerate(torch.arange(len(test)).split(16)):
+        found.append(flow.sample(test.select(part), torch.Generator().manual_seed(k), how))
+    samples = Batch.join(found)
+    table = compare_structures(samples, test, torch.Generator().manual_seed(0))
+    return {"samples": looks(samples), "compared": {name: str(row) for name, row in table.items()}}
 
 
 def shapes(prior: str, cells: list[dict[str, Any]]) -> list[list[str]]:
     """A row for each number: of the data with its spread, of the samples, and how many seeds are within two s."""
     rows = []
     for name, value in cells[0]["data"].items():
-        s, drawn = cells[0]["spread"][name], [cell["samples"][name] for cell in cells]
-        within = sum(abs(v - value) <= 2 * s for v in drawn)
-        beside = ", ".join(f"{v:.2f}" for v in drawn)
-        rows.append([f"{prior}: {name}", f"{value:.2f} ± {s:.2f}", beside, f"{within} of {len(drawn)}"])
+        s, row = cells[0]["spread"][name], [f"{prior}: {name}"]
+        row.append(f"{value:.2f} ± {s:.2f}")
+        for found in ([cell["samples"][name] for cell in cells], [cell["noisy"]["samples"][name] for cell in cells]):
+            within = sum(abs(v - value) <= 2 * s for v in found)
+            row += [", ".join(f"{v:.2f}" for v in found), f"{within} of {len(found)}"]
+        rows.append(row)
     return rows
 
 
@@ -131,13 +145,17 @@ def measured(priors: list[str], times: str, seeds: int, steps: int | None, chain
         rows.append([prior, f"{cells[0]['prior']:.3f}", f"{statistics.fmean(values):.3f}{over}", f"{errors:.3f}", took])
         print("; ".join(map(str, rows[-1])), file=sys.stderr, flush=True)
         beside += shapes(prior, cells)
-        about += [f"{prior}, seed 0, {name}: {text}" for name, text in cells[0]["compared"].items()]
+        for how, cell in (("flow", cells[0]), ("stochastic", cells[0]["noisy"])):
+            about += [f"{prior}, seed 0, {how}, {name}: {text}" for name, text in cell["compared"].items()]
     return (
         f"## Protein chains, {times} training times\n\n{chains} test chains. "
         f"`python benchmarks/protein_flow.py {' '.join(sys.argv[1:])}`\n\n"
         + harness.table(["prior", "prior alone, bits/dim", "flow", "s.e. of chains", "minutes"], rows)
         + "\n\n± is what other families would change (s), drawn again from the test set with replacement.\n\n"
-        + harness.table(["what", "test chains ± s", "samples, by seed", "within 2 s"], beside)
+        + harness.table(
+            ["what", "test chains ± s", "samples, by seed", "within 2 s", "stochastic, by seed", "within 2 s"], beside
+        )
+        + f"\n\nStochastic: {NOISY}, of the same marginals, without a density."
         + "\n\n"
         + "\n".join(f"- {line}" for line in about)
     )

@@ -211,10 +211,11 @@ def test_stochastic_samples_are_others_and_the_same_in_chunks(bend: Path, capsys
     words = ["sample", "a", "-n", "6", "--stochastic", "3"]
     assert main([*words, "-o", "heun.npz"]) == 0 and main([*words, "-o", "chunks.npz", "--chunk", "2"]) == 0
     assert main([*words, "-o", "euler.npz", "--method", "euler"]) == 0
+    assert main([*words, "-o", "loud.npz", "--strength", "4"]) == 0
     assert main(["sample", "a", "-n", "6", "-o", "plain.npz", *FEW]) == 0
-    x = {name: np.load(f"{name}.npz")["x"] for name in ("heun", "chunks", "euler", "plain")}
+    x = {name: np.load(f"{name}.npz")["x"] for name in ("heun", "chunks", "euler", "plain", "loud")}
     assert np.allclose(x["heun"], x["chunks"], atol=1e-5)
-    assert all(not np.allclose(x["heun"], x[name], atol=0.01) for name in ("euler", "plain"))
+    assert all(not np.allclose(x["heun"], x[name], atol=0.01) for name in ("euler", "plain", "loud"))
     assert "solver=heun SDE 3 steps strength 1" in np.load("heun.npz")["about"]
     made("ot", ot=True)
     before = entries(bend)
@@ -232,6 +233,8 @@ def test_stochastic_samples_are_others_and_the_same_in_chunks(bend: Path, capsys
         ("--stochastic 10 --steps 10", "leave out --steps"),
         ("--stochastic 10 --rtol 1e-3", "leave out --steps"),
         ("--stochastic 10 --method dopri5", "--method euler or heun, got 'dopri5'"),
+        ("--strength 4", "give --stochastic STEPS too"),
+        ("--stochastic 10 --strength -1", "invalid float '-1'"),
         ("--stochastic 1", "at least 2 steps, got 1"),
         ("--stochastic 0", "at least 1, got '0'"),
         ("--log-prob --method euler --steps 1", "a single step gives no usable log-density"),

@@ -123,7 +123,9 @@ def test_the_verdict_counts_seeds_within_two_standard_deviations(tmp_path):
             "flow": 2.5, "stderr": 0.1, "prior": 3.02, "samples": {"size": size}, "data": {"size": 20.0},
             "compared": {"size": "W1"},
         }  # fmt: skip
-        finished(tmp_path / f"springs-late-{seed}", protein_flow_9=figures, protein_spread_9={"size": 0.5})
+        noisy = {"samples": {"size": size - 1}, "compared": {"size": "W1"}}
+        kept = {"protein_flow_9": figures, "protein_spread_9": {"size": 0.5}, "protein_sde_9_150_4": noisy}
+        finished(tmp_path / f"springs-late-{seed}", **kept)
     text = protein_flow.measured(["springs"], "late", 3, None, 9, tmp_path)
-    assert "| springs: size | 20.00 ± 0.50 | 19.00, 20.90, 22.10 | 2 of 3 |" in text
+    assert "| springs: size | 20.00 ± 0.50 | 19.00, 20.90, 22.10 | 2 of 3 | 18.00, 19.90, 21.10 | 1 of 3 |" in text
     assert "| springs | 3.020 | 2.500 ± 0.000 | 0.100 | 10 |" in text

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scifm.commands.resumable import carry_out, chunked, settings_of
-from scifm.commands.words import Parser, flow_flags, machine, positive, run_parser, solver_of, trace_flags, trace_of
+from scifm.commands.words import (
+    Parser,
+    flow_flags,
+    machine,
+    positive,
+    run_parser,
+    solver_of,
+    tolerance,
+    trace_flags,
+    trace_of,
+)  # fmt: skip
 from scifm.run import Run
 
 if TYPE_CHECKING:
@@ -38,6 +48,9 @@ def command(words: Sequence[str]) -> int:
     parser.add_argument("--log-prob", action="store_true", help="with the log-density of each sample, in nats")
     trace_flags(parser)
     parser.add_argument("--stochastic", type=positive, metavar="STEPS", help="sample the stochastic equation instead")
+    parser.add_argument(
+        "--strength", type=tolerance, metavar="FLOAT", help="of its noise (default 1): more forgets more errors"
+    )
     flow_flags(parser)
     found = parser.understand(words)
     _agree(parser, found)
@@ -98,6 +111,8 @@ def _agree(parser: Parser, found: argparse.Namespace) -> None:
     if not found.log_prob and (found.exact or found.probes):
         parser.error("--exact and --probes are for the log-density; give --log-prob too.")
     if found.stochastic is None:
+        if found.strength is not None:
+            parser.error("--strength is of the noise of the stochastic equation; give --stochastic STEPS too.")
         return
     if found.log_prob:
         parser.error("--stochastic has no log-density: leave --log-prob out.")
@@ -112,4 +127,4 @@ def _solver_of(found: argparse.Namespace) -> Solver | Stochastic:
         return solver_of(found)
     from scifm.sde import Stochastic
 
-    return Stochastic(found.method or "heun", found.stochastic)
+    return Stochastic(found.method or "heun", found.stochastic, 1.0 if found.strength is None else found.strength)
