@@ -51,7 +51,7 @@ def recipe(
     test_samples: maps of the test split that are scored
     """
     opened = grids.stream if stream else grids.read
-    data, spec = opened(file, variable, samples, dims=_roles(dims), missing=missing)
+    data, spec = opened(file, variable, samples, dims=grids.roles(dims), missing=missing)
     known = some(data.train)
     anomaly = grids.anomalies(known, spec, harmonics, amounts)
     base = grids.base(spec, anomaly(known))
@@ -73,15 +73,3 @@ def recipe(
         valid_samples=16,
         test_samples=test_samples,
     )
-
-
-def _roles(dims: tuple[str, ...]) -> dict[str, str]:
-    """Of lat=TLAT, lon=TLONG."""
-    pairs = [[part.strip() for part in word.split("=")] for word in dims]
-    if wrong := [word for word, pair in zip(dims, pairs, strict=True) if len(pair) != 2 or not all(pair)]:
-        raise ValueError(
-            f"--dims: expected roles and the dims or coordinates that have them, lat=NAME,lon=NAME, got {wrong[0]!r}."
-        )
-    if len({role for role, _ in pairs}) < len(pairs):
-        raise ValueError(f"--dims: expected each role once, got {','.join(dims)!r}.")
-    return dict(pairs)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from scifm.whole import Whole
 
 __all__ = [
-    "Drawn",
     "chunks",
     "draw",
     "evenly",

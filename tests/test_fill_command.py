@@ -180,7 +180,7 @@ def test_noise_and_weights_are_what_was_asked_for(run):
     assert found.attrs["scifm_noise"] == 1.0
     off = (found.t - source.t).values
     assert 0.3 < np.sqrt(np.nanmean(off**2)) < 1.5
-    assert found.log_weight.dims == ("realization", "time") and found.log_weight.attrs["units"] == "nats"
+    assert found.log_weight.dims == ("realization", "time") and found.log_weight.attrs["units"] == "1"
     assert "Exact" in found.log_weight.attrs["trace"]
     assert 0 < float(found.log_weight.std("realization").max()) < 5  # of a flow that has learnt nothing yet
 
@@ -251,7 +251,7 @@ def test_scores_of_a_file_are_those_of_the_run(run, capsys, suffix):
     volume = 22 * np.log(0.01)
     np.testing.assert_allclose(found.log_prob + volume, -found.bits_per_dim * 22 * np.log(2), rtol=1e-6)
     assert abs(found.log_prob_prior - found.log_prob).max() < 5  # two steps of training
-    assert found.log_prob.attrs["units"] == "nats" and "Per (K)^D" in found.log_prob.attrs["comment"]
+    assert found.log_prob.attrs["units"] == "1" and "Per (K)^D" in found.log_prob.attrs["comment"]
     assert "bin of width 0.01" in found.log_prob.attrs["comment"]
     assert found.p_value.attrs["held_out"] == 4 and ((found.p_value > 0.1) & (found.p_value <= 1)).all()
     assert main(["score", run, "--file", "days.nc", *SCORE, "--samples", "2", "-o", f"few{suffix}"]) == 0

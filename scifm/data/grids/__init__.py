@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from scifm.data.grids.alike import Fields, read_alike
 from scifm.data.grids.bases import base
-from scifm.data.grids.dims import SAMPLE_DIMS
+from scifm.data.grids.dims import SAMPLE_DIMS, roles
 from scifm.data.grids.edges import edges
 from scifm.data.grids.files import open_file
 from scifm.data.grids.reading import from_xarray, gridded
@@ -49,6 +49,7 @@ __all__ = [
     "open_file",
     "read",
     "read_alike",
+    "roles",
     "stream",
     "to_xarray",
 ]

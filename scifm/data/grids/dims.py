@@ -23,7 +23,7 @@ from scifm.data.grids.calendar import is_time
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["ROLES", "SAMPLE_DIMS", "Axes", "find_axes", "role_of"]
+__all__ = ["ROLES", "SAMPLE_DIMS", "Axes", "find_axes", "role_of", "roles"]
 
 SAMPLE_DIMS = ("time", "realization", "number", "member", "sample", "ensemble", "valid_time")
 _NAMES = {
@@ -113,6 +113,22 @@ def find_axes(
     if not rest:
         raise ValueError(f"from_xarray: {variables[0]!r} has one number per {', '.join(samples)}, no grid.")
     return Axes(samples, _grid(dataset, [d for d in every if d not in samples], rest, roles), roles)
+
+
+def roles(words: Sequence[str]) -> dict[str, str]:
+    """Role -> dim or coordinate, from words such as "lat=TLAT".
+
+    Raises:
+        ValueError: for words of another form, and for a role that is given twice.
+    """
+    pairs = [[part.strip() for part in word.split("=")] for word in words]
+    if wrong := [word for word, pair in zip(words, pairs, strict=True) if len(pair) != 2 or not all(pair)]:
+        raise ValueError(
+            f"--dims: expected roles and the dims or coordinates that have them, lat=NAME,lon=NAME, got {wrong[0]!r}."
+        )
+    if len({role for role, _ in pairs}) < len(pairs):
+        raise ValueError(f"--dims: expected each role once, got {','.join(words)!r}.")
+    return dict(pairs)
 
 
 def _given(dataset: xr.Dataset, override: Mapping[str, str]) -> dict[str, str]:

@@ -32,7 +32,7 @@ def edges(spec: GridSpec) -> list[str | Pole]:
     Example:
         >>> import xarray as xr
         >>> from scifm.data import grids
-        >>> globe = xr.DataArray(np.random.rand(5, 3, 8), dims=("time", "lat", "lon"), name="t")
+        >>> globe = xr.DataArray(np.arange(120.0).reshape(5, 3, 8), dims=("time", "lat", "lon"), name="t")
         >>> globe = globe.assign_coords(lat=[-60.0, 0, 60], lon=45.0 * np.arange(8))
         >>> grids.edges(grids.from_xarray(globe)[1])
         [Pole(rows=False, vectors=()), 'circular']

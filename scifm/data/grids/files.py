@@ -64,7 +64,7 @@ def groups_of(dataset: xr.Dataset) -> list[str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             groups = xr.open_groups(path)
-    except Exception:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError):
         return []
     found = [f"{name.strip('/')}: {', '.join(map(str, g.data_vars))}" for name, g in groups.items() if g.data_vars]
     for group in groups.values():
