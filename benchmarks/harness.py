@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from scifm.run import write_json
+from scifm.disk import write_json
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PACKAGES = ("torch", "torchcfm", "flow_matching", "zuko", "torchdiffeq", "torchode", "POT", "scipy", "numpy", "lapx")

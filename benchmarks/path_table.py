@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import harness
 
 from scifm import Batch, Flow, Recipe, Solver
+from scifm.disk import write_json
 from scifm.metrics import normalised_path_energy, path_energy, radial_spectrum, spectrum_error, wasserstein
-from scifm.run import Run, write_json
+from scifm.run import Run
 
 ROOT = Path("runs/path_table")
 ARMS = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scifm.run import atomic
+from scifm.disk import atomic
 
 __all__ = ["DATA", "FLOW", "OTHER", "canvas", "save"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scifm.run import atomic
+from scifm.disk import atomic
 
 __all__ = ["History"]
 

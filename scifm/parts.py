@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scifm.run import atomic, locked, write_json
+from scifm.disk import atomic, locked, write_json
 
 __all__ = ["Keep", "Parts", "checksum", "made"]
 

@@ -12,7 +12,7 @@
       score.json      bits per dimension with its error, settings and Gaussian baselines
       figures/  report.md
 
-Files are written beside their place and moved there, so that a reader or a crash never sees half of one.
+Files are written beside their place and moved there (`scifm.disk`).
 """
 
 from __future__ import annotations
@@ -20,42 +20,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from scifm import __version__
 from scifm.data import fetch
+from scifm.disk import atomic, check_output, is_locked, locked, read_json, write_json
+from scifm.provenance import copy_data, git_state, versions
 from scifm.recipe import RecipeFile, load_recipe, nearest
 
 if TYPE_CHECKING:
     from scifm.data.grids import GridSpec
     from scifm.recipe import Recipe
 
-__all__ = ["FORMAT", "Run", "atomic", "check_output", "git_state", "locked", "versions", "write_json"]
+__all__ = ["FORMAT", "Run"]
 
 FORMAT = 1
-_LARGEST = 64 * 2**20  # bytes of data files that are copied into a run
-_PACKAGES = (
-    "torch",
-    "numpy",
-    "scipy",
-    "e3nn",
-    "torch-geometric",
-    "xarray",
-    "POT",
-    "mlflow",
-    "safetensors",
-    "gemmi",
-    "biotite",
-)
 
 
 @dataclass(frozen=True)
@@ -125,7 +108,7 @@ class Run:
         if spec is not None:
             with atomic(folder / "spec.json") as path:
                 path.write_text(spec, encoding="utf-8")
-        data = _copy_data(files, folder)
+        data = copy_data(files, folder)
         full = {
             "format": FORMAT,
             "recipe": file.name,
@@ -191,7 +174,7 @@ class Run:
     @property
     def score(self) -> dict[str, Any] | None:
         """Contents of score.json, if there is one."""
-        return _read_json(self.folder / "score.json")
+        return read_json(self.folder / "score.json")
 
     @property
     def metrics(self) -> list[dict[str, float]]:
@@ -396,83 +379,7 @@ class Run:
             yield
 
     def _locked(self) -> bool:
-        fcntl, path = _fcntl(), self.folder / ".lock"
-        if fcntl is None or not path.exists():
-            return False
-        with open(path) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return True
-        return False
-
-
-# -- writing -------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, moved to `path` when all went well and removed otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's files are private, an ordinary file is not
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
-    """Hold a file for this process; the system lets go of it whatever kills the process.
-
-    Raises:
-        RuntimeError: with the message `busy`, where another process holds it.
-    """
-    fcntl = _fcntl()
-    with open(path, "a") as file:
-        if fcntl:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RuntimeError(busy) from error
-        yield
-
-
-def check_output(path: Path) -> None:
-    """Complain before the work that a file, or a folder with its parents, cannot be made at a path.
-
-    Raises:
-        ValueError: the message names the path and the reason.
-    """
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(0, "it is a folder")
-        parent = next(p for p in Path(os.path.abspath(path)).parents if os.path.lexists(p))
-        if not parent.is_dir():
-            raise NotADirectoryError(0, f"{parent} is not a folder")
-        with tempfile.TemporaryFile(dir=parent):
-            pass
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error.strerror}.") from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write plain values as JSON, atomically."""
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        return is_locked(self.folder / ".lock")
 
 
 def _numbered(parent: Path, name: str) -> Path:
@@ -486,69 +393,3 @@ def _numbered(parent: Path, name: str) -> Path:
             return folder
         except FileExistsError:
             number += 1
-
-
-def _copy_data(files: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
-    """Copy small data files into a run; for the record, each with its checksum and where its copy is.
-
-    A copy is `data/<number>/<folder>/<file>`: two files of one name stay two, and `fetch.find` finds a data set's.
-    """
-    places = [Path(os.path.abspath(f)) for f in files]
-    sizes = [_bytes(p) for p in places]
-    small, entries = sum(sizes) <= _LARGEST, []
-    for number, (place, size) in enumerate(zip(places, sizes, strict=True), start=1):
-        copy = Path("data", str(number), place.parent.name or "root", place.name) if small else None
-        if copy is not None and place.is_dir():
-            shutil.copytree(place, folder / copy)
-        elif copy is not None:
-            with atomic(folder / copy) as path:
-                shutil.copyfile(place, path)
-        sha256 = fetch.sha256_of(place if copy is None else folder / copy)
-        entries.append({"file": str(place), "bytes": size, "sha256": sha256, "copy": copy and copy.as_posix()})
-    return entries
-
-
-def _bytes(path: Path) -> int:
-    """Size of a file, or of all in a folder such as a Zarr store."""
-    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
-
-
-def _fcntl() -> Any:
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such locks
-        return None
-    return fcntl
-
-
-# -- what a result depends on ---------------------------------------------------------------------------
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, scifm and the packages that results depend on; nothing is imported."""
-    found = {"python": platform.python_version(), "scifm": __version__}
-    for name in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def git_state(folder: Path, exact: bool = False) -> dict[str, Any] | None:
-    """Commit of the repository around a folder and whether files differ from it; None outside of one.
-
-    Args:
-        exact: only if the folder is the repository's root, and not a site-packages inside someone's project.
-    """
-
-    def git(*words: str) -> str | None:
-        command = ["git", "--no-optional-locks", "-C", str(folder), *words]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    root, commit = git("rev-parse", "--show-toplevel"), git("rev-parse", "HEAD")
-    if not root or not commit or (exact and Path(root).resolve() != folder.resolve()):
-        return None
-    return {"commit": commit, "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from scifm import __version__, labelled, streamed
 from scifm.batch import Batch
-from scifm.run import atomic, check_output
+from scifm.disk import atomic, check_output
 from scifm.solve import Solver
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def write_npz(
 
     Args:
         source, about: as for `write_chunks`.
-        path: written in place; see `scifm.run.atomic`.
+        path: written in place; see `scifm.disk.atomic`.
         beside: more arrays, by name, such as a number per sample.
     """
     short: dict[str, tuple[np.dtype, bytearray]] = {}  # numbers per sample or row: they fit, in one piece each

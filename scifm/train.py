@@ -25,8 +25,8 @@ from scifm.history import History
 from scifm.interruptions import interruptions
 from scifm.likelihood import bits_per_dim, dequantise
 from scifm.pairs import Pairs
+from scifm.provenance import versions
 from scifm.randomness import restore_states, states
-from scifm.run import versions
 from scifm.schedule import learning_rate, seed_of
 from scifm.solve import Solver, SolverError
 from scifm.step import State, TrainingError, update

@@ -20,8 +20,8 @@ from torch import Tensor
 from scifm import __version__
 from scifm.batch import Batch
 from scifm.data.stored import Stored, some
+from scifm.disk import write_json
 from scifm.parts import Keep, made
-from scifm.run import write_json
 from scifm.samples import Drawn, output, refuse_existing, refuse_folder, refuse_partial, write_chunks, write_samples
 from scifm.sde import Stochastic
 from scifm.solve import Solver

@@ -13,8 +13,9 @@ import pytest
 from scifm import history
 from scifm.cli import main
 from scifm.data import catalogue
+from scifm.disk import write_json
 from scifm.history import History
-from scifm.run import Run, write_json
+from scifm.run import Run
 
 TOY = """
 import torch, scifm

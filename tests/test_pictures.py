@@ -10,11 +10,12 @@ import torch
 
 from scifm import Batch, pictures
 from scifm.data import Data
+from scifm.disk import write_json
 from scifm.energies import LennardJones
 from scifm.figure import DATA, FLOW
 from scifm.geometry import radius_graph
 from scifm.report import figures, read_batch
-from scifm.run import Run, write_json
+from scifm.run import Run
 from scifm.samples import write_samples
 
 PNG = b"\x89PNG"

@@ -236,7 +236,7 @@ def test_amounts_on_a_lattice_of_their_own(tmp_path):
 def test_a_run_of_amounts_samples_without_its_file(tmp_path, monkeypatch):
     """What was fitted, the shift too, is in the checkpoint."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("scifm.run._LARGEST", 0)
+    monkeypatch.setattr("scifm.provenance.LARGEST", 0)
     file = rain(tmp_path)
     assert main(["train", "grid", "--file", str(file), "--amounts", "pr", *SMALL]) == 0
     draw = ["sample", "r", "-n", "2", "--method", "euler", "--steps", "2"]

@@ -15,8 +15,9 @@ import torch
 from scifm import Batch
 from scifm.bits import Estimate
 from scifm.cli import main
+from scifm.disk import write_json
 from scifm.report import figures, page, read_samples
-from scifm.run import Run, write_json
+from scifm.run import Run
 
 PNG = b"\x89PNG"
 

@@ -14,8 +14,10 @@ import pytest
 import torch
 
 from scifm import checkpoint
+from scifm.disk import atomic, check_output, write_json
+from scifm.provenance import git_state, versions
 from scifm.recipe import load_recipe
-from scifm.run import Run, atomic, check_output, git_state, versions, write_json
+from scifm.run import Run
 
 RECIPE = '''
 """A line."""

@@ -37,7 +37,7 @@ def days(n=800, calendar="noleap") -> xr.Dataset:
 def large(tmp_path, monkeypatch):
     """Every file is too large to be copied into a run."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("scifm.run._LARGEST", 0)
+    monkeypatch.setattr("scifm.provenance.LARGEST", 0)
     return tmp_path
 
 

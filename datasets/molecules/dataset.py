@@ -26,8 +26,8 @@ from scifm.data.sift import Sifted, sift
 from scifm.data.source import Data
 from scifm.data.splits import SPLITS, by_name
 from scifm.data.structures import write_xyz
+from scifm.disk import atomic
 from scifm.geometry import random_rotation
-from scifm.run import atomic
 
 SOURCES = ("ccd", "qm7", "qm9", "md17")
 ELEMENTS = "H C N O F P S Cl Br I"

@@ -10,8 +10,9 @@ from typing import Any
 from scifm.commands.list import last_step, title
 from scifm.commands.words import Parser, devices
 from scifm.data import catalogue, fetch
+from scifm.provenance import git_state, versions
 from scifm.recipe import bundled
-from scifm.run import Run, git_state, versions
+from scifm.run import Run
 
 __all__ = ["command"]
 

@@ -71,7 +71,7 @@ def command(words: Sequence[str]) -> int:
 
 def _write(source: Callable[[], Iterable[Drawn]], energy: Energy, output: Path, about: dict[str, Any]) -> Weights:
     """Samples, energies, log-densities and log-weights as one .npz, in passes over the chunks; the weights."""
-    from scifm.run import atomic
+    from scifm.disk import atomic
     from scifm.samples import write_npz
     from scifm.weights import weigh
 

@@ -88,7 +88,7 @@ def write_pairs(path: Path | str, x0: Tensor, batch: Batch) -> Path:
     """
     from safetensors.torch import save_file
 
-    from scifm.run import atomic, check_output
+    from scifm.disk import atomic, check_output
 
     path = Path(path)
     if x0.shape != batch.x.shape or x0.dtype != batch.x.dtype:
@@ -166,7 +166,7 @@ def reflow(
         chunk: samples that travel together: bounds the memory beside the pairs themselves, and changes no pair.
         progress: called with the number of pairs made after each chunk.
     """
-    from scifm.run import check_output
+    from scifm.disk import check_output
 
     number = len(like) if number is None else number
     if number < 1 or chunk < 1 or len(like) == 0:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scifm.bits import known
-from scifm.run import Run, atomic
+from scifm.disk import atomic
+from scifm.run import Run
 
 if TYPE_CHECKING:
     from scifm.tables import Table
