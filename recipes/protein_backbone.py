@@ -5,6 +5,8 @@ with springs to four neighbours, five fitted numbers, knows which residues are n
 isotropic noise of the right width knows nothing of the kind and costs 2.3 bits per dimension more before anything is
 learnt.  The network sees the chain in space, in a frame of each residue, and may tell left from right; the loss is
 in the prior's own metric, where a bond counts as much as the fold.
+
+    scifm sample RUN --stochastic 150 --strength 4      chains without a density, whose bonds are right
 """
 
 from __future__ import annotations
