@@ -28,6 +28,7 @@ __all__ = ["Growing", "Misfit", "remove"]
 
 _KEPT = ("dtype", "scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "units", "calendar")
 _PACKED = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "dtype")
+_YEARS = "Ambiguous reference date string"  # 1-1-1 is the year 1: the units are the file's own
 _PIECE = 2**20  # bytes of a chunk on the disk, of which one can be read alone
 
 
@@ -69,11 +70,13 @@ class Growing:
                     kept |= {"units": "seconds since 1970-01-01", "dtype": np.dtype("int64")}
                 kept["chunksizes" if netcdf else "chunks"] = _pieces(array, dim)
             made[name].encoding = kept
-        if netcdf:
-            _make_place(path, sum(_bytes(v, dim) for v in made.variables.values()))
-            made.to_netcdf(path, engine="h5netcdf", unlimited_dims=[] if dim is None else [dim])
-        else:
-            made.to_zarr(path, zarr_format=3, consolidated=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=_YEARS)
+            if netcdf:
+                _make_place(path, sum(_bytes(v, dim) for v in made.variables.values()))
+                made.to_netcdf(path, engine="h5netcdf", unlimited_dims=[] if dim is None else [dim])
+            else:
+                made.to_zarr(path, zarr_format=3, consolidated=False)
         self._forms = {n: _form(v) for n, v in first.variables.items() if dim in v.dims}
         with xr.open_dataset(path, engine="h5netcdf" if netcdf else "zarr", decode_cf=False, **_plain(netcdf)) as raw:
             self._stored = {
@@ -134,6 +137,7 @@ class Growing:
         array.encoding = dict(self._stored[name])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Times can't be serialized faithfully")  # noticed below
+            warnings.filterwarnings("ignore", message=_YEARS)
             encoded = encode_cf_variable(array, name=name)
         if _is_time(array) and encoded.attrs.get("units") != self._stored[name]["units"]:
             raise Misfit(name, array.dtype)
