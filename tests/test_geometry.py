@@ -115,13 +115,14 @@ def test_other_dimensions_and_shapes():
     assert torch.allclose(kabsch(x, y)[2, 3], kabsch(x[2, 0], y[3]))
 
 
-def test_not_finite_stays_so_and_spoils_no_other():
-    h = cloud(100, 3, 3)
+@pytest.mark.parametrize("count, d", [(9, 3), (100, 3), (9, 4)])
+def test_not_finite_stays_so_and_spoils_no_other(count, d):
+    h = cloud(count, d, d)
     spoiled = h.clone()
     spoiled[7] = math.nan
     r = nearest_rotation(spoiled)
     assert r[7].isnan().all()
-    keep = torch.arange(100) != 7
+    keep = torch.arange(count) != 7
     assert torch.equal(r[keep], nearest_rotation(h)[keep])
 
 

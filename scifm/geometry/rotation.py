@@ -24,7 +24,7 @@ and derivatives of R itself diverge where singular values meet.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ from torch import Tensor
 
 __all__ = ["nearest_rotation", "overlap", "random_rotation"]
 
-FEW = 64  # matrices below which decompositions take no longer than the many small steps of the closed form
+FEW = 32  # matrices below which decompositions take no longer than the many small steps of the closed form
 UNCLEAR = 1e-3  # (s2 + s3)/|H| below which the best rotation is taken from a decomposition
 CHUNK = 8192  # matrices at a time on a CPU, so that they stay in its cache
 ROUND = np.array([0, 1, 2, 0, 1])
@@ -65,7 +65,7 @@ def nearest_rotation(h: Tensor, reflect: bool = False) -> Tensor:
     elif d != 3 or len(flat) < FEW:
         r = _decompose(flat, reflect)
     else:
-        r = torch.cat([_closed(part, reflect) for part in _parts(flat)])
+        r = _piecewise(_closed, flat, reflect)
     return r.to(h.dtype).reshape(h.shape)
 
 
@@ -85,7 +85,7 @@ def overlap(h: Tensor, reflect: bool = False) -> Tensor:
     elif flat.shape[-1] != 3:
         value = (_decompose(flat, reflect) * flat).sum((-2, -1))
     else:
-        value = torch.cat([_value(part, reflect) for part in _parts(flat)])
+        value = _piecewise(_value, flat, reflect)
     return value.to(h.dtype).reshape(h.shape[:-2])
 
 
@@ -120,8 +120,10 @@ def _flat(who: str, h: Tensor) -> Tensor:
     return h.detach().double().reshape(-1, *h.shape[-2:])
 
 
-def _parts(h: Tensor) -> Sequence[Tensor]:
-    return h.split(CHUNK) if h.device.type == "cpu" else [h]
+def _piecewise(form: Callable[[Tensor, bool], Tensor], h: Tensor, reflect: bool) -> Tensor:
+    if len(h) <= CHUNK or h.device.type != "cpu":
+        return form(h, reflect)
+    return torch.cat([form(part, reflect) for part in h.split(CHUNK)])
 
 
 def _proper(q: Tensor) -> Tensor:
@@ -131,14 +133,26 @@ def _proper(q: Tensor) -> Tensor:
 
 
 def _decompose(h: Tensor, reflect: bool) -> Tensor:
-    u, s, v = torch.linalg.svd(h)
+    """By singular values, NumPy's on a CPU, which take half the time where matrices are few; not a number stays so."""
+    m: Any = h.numpy() if h.device.type == "cpu" else h
+    xp: Any = _arithmetic(m)[0]
+    try:
+        u, s, v = xp.linalg.svd(m)
+    except (np.linalg.LinAlgError, RuntimeError):  # torch's own is one
+        finite = torch.isfinite(h).all(-1).all(-1)
+        if finite.all():
+            raise
+        r = torch.full_like(h, math.nan)
+        r[finite] = _decompose(h[finite], reflect)
+        return r
     r = u @ v
     if not reflect:
-        mirrored = torch.linalg.det(r) < 0
-        r = r - (2.0 * mirrored)[:, None, None] * (u[..., -1:] * v[..., -1:, :])
-    zero = s[:, 0] == 0
+        mirrored = xp.linalg.det(r) < 0
+        if mirrored.any():
+            r = r - 2.0 * mirrored[:, None, None] * (u[..., -1:] * v[..., -1:, :])
+    r, zero = torch.as_tensor(r), s[:, 0] == 0
     if zero.any():
-        r[zero] = torch.eye(h.shape[-1], dtype=h.dtype, device=h.device)
+        r[torch.as_tensor(zero)] = torch.eye(h.shape[-1], dtype=h.dtype, device=h.device)
     return r
 
 
@@ -174,42 +188,48 @@ def _stacked(h: Tensor) -> Any:
     return np.ascontiguousarray(h.numpy()) if h.device.type == "cpu" else h.contiguous()
 
 
+def _arithmetic(h: Any) -> tuple[Any, Callable[[Any, float], Any]]:
+    """The module of an array, and its quickest maximum of an array and a number."""
+    return (np, np.maximum) if isinstance(h, np.ndarray) else (torch, torch.clamp)
+
+
 def _largest(h: Any, reflect: bool) -> tuple[Any, ...]:
     """λ/|h| of h (3, 3, B); then |h|, sign, sign·h/|h|, its cofactors, det and s2 + s3; sign −1 is a reflection."""
-    xp: Any = np if isinstance(h, np.ndarray) else torch
+    xp, least = _arithmetic(h)
     norm = xp.sqrt(xp.einsum("ijb,ijb->b", h, h))
-    h = h / xp.clip(norm, 1e-300, None)
+    h = h / least(norm, 1e-300)
     again = h[ROUND[:, None], ROUND]  # rows and columns go on after the third with the first
     cof = again[1:4, 1:4] * again[2:5, 2:5] - again[1:4, 2:5] * again[2:5, 1:4]
     det = xp.einsum("jb,jb->b", h[0], cof[0])
     sign = xp.where(det < 0, -1.0, 1.0) if reflect else 1.0
     h, det = h * sign, det * sign  # the cofactors are quadratic
     c = xp.einsum("ijb,ijb->b", cof, cof)
-    p = xp.sqrt(xp.clip(1 - 3 * c, 1e-200, None))  # HᵀH has the eigenvalues (1 + 2 p cos(φ + 2πk/3))/3
+    p = xp.sqrt(least(1 - 3 * c, 1e-200))  # HᵀH has the eigenvalues (1 + 2 p cos(φ + 2πk/3))/3
     angle = xp.arccos(xp.clip((2 - 9 * c + 27 * det * det) / (2 * p * p * p), -1, 1)) / 3
     square = (1 + 2 * p * xp.cos(angle)) / 3
     s1 = xp.sqrt(square)
-    rest = xp.sqrt(xp.clip(1 - square + 2 * det / s1, 0, None))
+    rest = xp.sqrt(least(1 - square + 2 * det / s1, 0.0))
     q, most = s1 + rest, rest / 8  # the next root is 2 (s2 + s3) away
     for _ in range(2):
         a = q * q - 1
-        step = (a * a - 8 * det * q - 4 * c) / xp.clip(4 * (a * q - 2 * det), 1e-12, None)
+        step = (a * a - 8 * det * q - 4 * c) / least(4 * (a * q - 2 * det), 1e-12)
         q = q - xp.clip(step, -most, most)
     return q, norm, sign, h, cof, det, rest
 
 
 def _closed(h: Tensor, reflect: bool) -> Tensor:
     q, norm, sign, unit, cof, det, rest = _largest(_stacked(h), reflect)
-    xp: Any = np if isinstance(unit, np.ndarray) else torch
+    xp, least = _arithmetic(unit)
     kappa = (q * q - 1) / 2
     gram = xp.einsum("ikb,jkb->ijb", unit, unit)
     cube = xp.einsum("ijb,jkb->ikb", gram, unit)
-    r = ((kappa + 1) * unit + q * cof - cube) / xp.clip(kappa * q - det, 1e-12, None)
+    r = ((kappa + 1) * unit + q * cof - cube) / least(kappa * q - det, 1e-12)
     gram = xp.einsum("kib,kjb->ijb", r, r)  # RᵀR, 1 but for rounding; a step of Newton and Schulz takes that out
     r = (1.5 * r - 0.5 * xp.einsum("ijb,jkb->ikb", r, gram)) * sign
     r = torch.as_tensor(r).permute(2, 0, 1)
-    unclear = torch.as_tensor((rest < UNCLEAR) & (norm < math.inf))
+    unclear = (rest < UNCLEAR) & (norm < math.inf)
     if unclear.any():
+        unclear = torch.as_tensor(unclear)
         r = r.contiguous()
         r[unclear] = _decompose(h[unclear], reflect)
     return r
@@ -217,7 +237,8 @@ def _closed(h: Tensor, reflect: bool) -> Tensor:
 
 def _value(h: Tensor, reflect: bool) -> Tensor:
     q, norm, _, _, _, _, rest = _largest(_stacked(h), reflect)
-    value, unclear = torch.as_tensor(q * norm), torch.as_tensor((rest < UNCLEAR) & (norm < math.inf))
+    value, unclear = torch.as_tensor(q * norm), (rest < UNCLEAR) & (norm < math.inf)
     if unclear.any():
+        unclear = torch.as_tensor(unclear)
         value[unclear] = (_decompose(h[unclear], reflect) * h[unclear]).sum((-2, -1))
     return value
