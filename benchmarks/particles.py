@@ -2,7 +2,7 @@
 
     python benchmarks/particles.py dw4                                         # three couplings, three seeds
     python benchmarks/particles.py lj13 --couplings equivariant --seeds 1      # one cell of the long table
-    python benchmarks/particles.py lj55 --couplings equivariant --seeds 1 --samples 200 --tested 100
+    python benchmarks/particles.py lj55 --couplings equivariant --seeds 1 --batch-size 16 --steps 4000 --probes 10
     python benchmarks/particles.py dw4 --times late --seeds 1                  # more training near the data
     python benchmarks/particles.py dw4 --steps 500 --seeds 1 --samples 500     # a trial
 
@@ -12,7 +12,8 @@ from sample to sample as their energies do, and those are known for all: mean(NL
 is the mean NLL of all with a much smaller error (a control variate).  mean(U) + log Z is the floor.  Then the effective
 sample size and log Z of samples with exact log-densities; lengths of the straight paths between training pairs, of the
 curves and of the straight lines between their ends; evaluations.  Under the table stand published numbers, as recalled.
-Of LJ55 neither log Z nor a floor is known, and an exact trace takes 162 derivatives: keep the samples few.
+Of LJ55 neither log Z nor a floor is known, and an exact trace takes 162 derivatives, minutes a sample on one core:
+with `--probes` NLL is estimated by random probes, which its mean allows and weights do not, so there are none.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from scifm import Batch, Flow, trace
 from scifm.data import Data, load_dataset
 from scifm.metrics import path_length, reweight
 from scifm.run import Run
+from scifm.trace import Trace
 
 ROOT = Path("runs/particles")
 RECIPES = {"dw4": ["dw4"], "lj13": ["lj13"], "lj55": ["lj13", "--system", "lj55"]}
@@ -58,46 +60,64 @@ PUBLISHED = {
 }
 
 
-def train(system: str, coupling: str, times: str, seed: int, steps: int | None, root: Path) -> Path:
+def train(found: argparse.Namespace, coupling: str, seed: int) -> Path:
     """The folder of a finished run, trained unless it is there already."""
-    folder = root / "-".join([system, coupling, times, str(seed), *([] if steps is None else [str(steps)])])
-    words = [*RECIPES[system], "--coupling", coupling, "--times", times, "--seed", str(seed)]
-    words += ["--test-samples", "16"]  # more below
-    return harness.train(folder, words + ([] if steps is None else ["--steps", str(steps)]))
+    sizes = {"--steps": found.steps, "--batch-size": found.batch_size}
+    words = [part for flag, value in sizes.items() if value is not None for part in (flag, str(value))]
+    folder = found.root / "-".join([found.system, coupling, found.times, str(seed), *words[1::2]])
+    words = [*RECIPES[found.system], "--coupling", coupling, "--times", found.times, "--seed", str(seed), *words]
+    return harness.train(folder, [*words, "--test-samples", "16" if found.probes is None else "1"])  # more below
 
 
-def measure(folder: Path, samples: int, tested: int) -> dict[str, Any]:
+def measure(folder: Path, found: argparse.Namespace) -> dict[str, Any]:
     """Figures of a finished run: densities, weights and what they cost, and lengths.
 
-    The two files are read where they are there; the first may hold more than is written today.
+    The files are read where they are there; the first may hold more than is written today.
     """
-    figures = harness.kept(folder / f"particles-{samples}-{tested}.json", lambda: weighed(folder, samples, tested))
-    return figures | harness.kept(folder / f"lengths-{samples}.json", lambda: travelled(folder, samples))
+    samples, tested = found.samples, found.tested
+    lengths = harness.kept(folder / f"lengths-{samples}.json", lambda: travelled(folder, samples))
+    if found.probes is not None:
+        name = f"scored-{tested}-{found.probes}.json"
+        return lengths | harness.kept(folder / name, lambda: scored(folder, tested, trace.Hutchinson(found.probes)))
+    name = f"particles-{samples}-{tested}.json"
+    return lengths | harness.kept(
+        folder / name, lambda: scored(folder, tested, trace.Exact()) | weighed(folder, samples)
+    )
 
 
-def weighed(folder: Path, samples: int, tested: int) -> dict[str, Any]:
-    """NLL of test samples, weights of samples, and the length of training pairs."""
+def scored(folder: Path, tested: int, how: Trace) -> dict[str, Any]:
+    """NLL of test samples, and the length of training pairs."""
     flow, data = opened(folder)
     held = data.test.select(torch.linspace(0, len(data.test) - 1, tested).round().long())
-    nll = torch.cat([-flow.log_prob(part, trace.Exact()) for part in cut(held)]).double()
+    generator = torch.Generator().manual_seed(3000)
+    found = [flow.density(part, how, generator=generator) for part in cut(held)]
+    nll = -torch.cat([log_prob for log_prob, _ in found]).double()
     assert data.energy is not None
-    energy, energies = data.energy.of(held).double(), data.energy.of(data.test).double()
-    gap = nll - energy
-    found = reweight(flow, data.energy, like(data, samples), torch.Generator().manual_seed(1000), chunk=CHUNK)
+    gap, energies = nll - data.energy.of(held).double(), data.energy.of(data.test).double()
     return {
         "nll": float(nll.mean()),
         "nll_stderr": float(nll.std()) / math.sqrt(len(nll)),
         "nll_all": float(gap.mean() + energies.mean()),
         "nll_all_stderr": float(gap.std()) / math.sqrt(len(gap)),
         "energy_all": float(energies.mean()),
+        "pairs": float(torch.cat([pair_length(flow, part, k) for k, part in enumerate(cut(held))]).mean()),
+        "nfe": float(torch.cat([solution.nfe for _, solution in found]).double().mean()),
+        "base": float(flow.prior.std),  # type: ignore[arg-type]
+        "tested": tested,
+    }
+
+
+def weighed(folder: Path, samples: int) -> dict[str, Any]:
+    """Weights of samples, and the evaluations that a sample and its density take."""
+    flow, data = opened(folder)
+    assert data.energy is not None
+    found = reweight(flow, data.energy, like(data, samples), torch.Generator().manual_seed(1000), chunk=CHUNK)
+    return {
         "ess": found.weights.efficiency,
         "log_weight_std": math.sqrt(found.weights.variance),
         "log_z": found.weights.log_z().value,
-        "pairs": float(torch.cat([pair_length(flow, part, k) for k, part in enumerate(cut(held))]).mean()),
         "nfe": found.nfe,
-        "base": float(flow.prior.std),  # type: ignore[arg-type]
         "samples": samples,
-        "tested": tested,
     }
 
 
@@ -167,7 +187,7 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 def row(coupling: str, cells: list[dict[str, Any]], minutes: list[float]) -> list[object]:
     def column(name: str, digits: int = 2, scale: float = 1.0) -> str:
-        return spread([scale * cell[name] for cell in cells], digits)
+        return spread([scale * cell[name] for cell in cells], digits) if name in cells[0] else "—"
 
     errors = f"{statistics.fmean(cell['nll_all_stderr'] for cell in cells):.3f}"
     lengths = [column(name) for name in ("pairs", "curve", "straight")]
@@ -183,18 +203,24 @@ def measured(found: argparse.Namespace) -> str:
     """The section as Markdown."""
     system, rows, curves, cells = found.system, [], [], []
     for coupling in found.couplings:
-        folders = [train(system, coupling, found.times, seed, found.steps, found.root) for seed in range(found.seeds)]
-        cells = [measure(folder, found.samples, found.tested) for folder in folders]
+        folders = [train(found, coupling, seed) for seed in range(found.seeds)]
+        cells = [measure(folder, found) for folder in folders]
         curves += [f"{coupling}, seed {seed}: " + "; ".join(curve(folder)) for seed, folder in enumerate(folders)]
         rows.append(row(coupling, cells, [harness.minutes(folder) for folder in folders]))
         print("; ".join(map(str, rows[-1])), file=sys.stderr, flush=True)
     return (
         f"## {system}: couplings, {found.times} training times\n\n{floor(system, cells[0]['energy_all'])}; NLL of "
-        f"{found.tested} test samples, carried to all by their energies; {found.samples} samples for weights. "
+        f"{found.tested} test samples, carried to all by their energies; {weights(found)}. "
         "± is the spread over seeds, minutes are of training, on a machine that did other things too. "
         f"`python benchmarks/particles.py {' '.join(sys.argv[1:])}`\n\n{harness.table(HEAD, rows)}\n\n"
         f"{published(system)}\n\nValidation NLL by step: " + " · ".join(curves)
     )
+
+
+def weights(found: argparse.Namespace) -> str:
+    if found.probes is None:
+        return f"{found.samples} samples for weights"
+    return f"traces by {found.probes} random probes, so there are no weights, and the s.e. holds their noise"
 
 
 def floor(system: str, energy: float) -> str:
@@ -212,6 +238,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--times", choices=("uniform", "late"), default="uniform")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="the recipe's if not given")
+    parser.add_argument("--batch-size", type=int, help="the recipe's if not given")
+    parser.add_argument("--probes", type=int, help="estimate traces by so many random probes, and weigh nothing")
     parser.add_argument("--samples", type=int, default=2000, help="for weights")
     parser.add_argument("--tested", type=int, default=1000, help="test samples")
     parser.add_argument("--root", type=Path, default=ROOT)

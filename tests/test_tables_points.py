@@ -56,8 +56,11 @@ def test_lj55_is_a_recipe_with_a_row_and_no_floor(monkeypatch, tmp_path):
 
     told = {}
     monkeypatch.setattr("harness.train", lambda folder, words: told.setdefault(folder.name, words) and folder)
-    particles.train("lj55", "ot", "late", 2, 9, tmp_path)
-    assert told["lj55-ot-late-2-9"][:3] == ["lj13", "--system", "lj55"] and "59.6" in particles.published("lj55")
+    words = f"lj55 --times late --steps 9 --batch-size 4 --root {tmp_path}".split()
+    particles.train(particles.parser().parse_args(words), "ot", 2)
+    words = told["lj55-ot-late-2-9-4"]
+    assert words[:3] == ["lj13", "--system", "lj55"] and "59.6" in particles.published("lj55")
+    assert words[words.index("--batch-size") + 1] == "4" and words[words.index("--steps") + 1] == "9"
 
 
 def table(words: str, root: Path) -> str:
@@ -85,11 +88,18 @@ def test_a_table_from_a_run(tmp_path, scifm_data, capfd):
     words = "dw4 --couplings equivariant --seeds 1 --steps 2 --samples 6 --tested 3"
     text = table(words, tmp_path)
     assert "| equivariant | 1 |" in text and "Floor 7.21 nats" in text
-    figures = particles.measure(tmp_path / "dw4-equivariant-uniform-0-2", 6, 3)
+    found = particles.parser().parse_args(words.split())
+    figures = particles.measure(tmp_path / "dw4-equivariant-uniform-0-2", found)
     assert 0 < figures["ess"] <= 1 and figures["curve"] >= figures["straight"] * (1 - 1e-3)
     assert OLD.keys() - {"length"} <= figures.keys(), "what is kept can be read by the same lines"
     capfd.readouterr()
     assert table(words, tmp_path) == text and "scifm train" not in capfd.readouterr().err
+    row = next(line for line in table(words + " --probes 500", tmp_path).splitlines() if line.startswith("| equi"))
+    nll, _, ess, log_z = row.split(" | ")[2:6]
+    assert float(nll) == pytest.approx(figures["nll_all"], abs=0.1), (
+        "the mean of an estimated trace is that of the exact"
+    )
+    assert ess == log_z == "—", "and its weights would be wrong"
 
 
 def chains(copies: int) -> Batch:
