@@ -1,7 +1,8 @@
 """DW4, LJ13 and LJ55 against their exact floors: couplings side by side, a run of `scifm train` per cell.
 
     python benchmarks/particles.py dw4                                         # three couplings, three seeds
-    python benchmarks/particles.py lj13 --couplings equivariant --seeds 1      # one cell of the long table
+    python benchmarks/particles.py lj13 --couplings equivariant --seeds 1      # the long training, one cell
+    python benchmarks/particles.py lj13 --steps 8000 --samples 150 --tested 150      # three couplings, three seeds
     python benchmarks/particles.py lj55 --couplings equivariant --seeds 1 --batch-size 16 --steps 4000 --probes 10
     python benchmarks/particles.py dw4 --times late --seeds 1                  # more training near the data
     python benchmarks/particles.py dw4 --steps 500 --seeds 1 --samples 500     # a trial
@@ -253,7 +254,8 @@ def main() -> None:
     text = measured(found)
     print(text)
     if found.write:
-        harness.write(f"particles-{found.system}-{found.times}", text)
+        length = "" if found.steps is None else f"-{found.steps}"
+        harness.write(f"particles-{found.system}-{found.times}{length}", text)
 
 
 if __name__ == "__main__":
