@@ -159,6 +159,16 @@ GRAPHS = {
         lambda: Batch.from_pyg([Data(pos=X), Data(pos=X.double())]),
         "graph 1 has 'pos' as torch.float64, graph 0 as torch.float32",
     ),
+    "graphs of other numbers": (
+        lambda: Batch.from_pyg([Data(pos=X, y=1.0), Data(pos=X)]),
+        "graph 1 has 'y' as nothing, graph 0 as number",
+    ),
+    "graphs of NumPy arrays": (
+        lambda: Batch.from_pyg([Data(pos=X, z=Z.numpy()), Data(pos=X, z=Z.numpy())]),
+        "'z' holds NumPy arrays, which PyG does not batch",
+    ),
+    "graphs of integers": (lambda: Batch.from_pyg(Data(pos=X.long())), "'pos' flows, .* got torch.int64"),
+    "graph with NaN": (lambda: Batch.from_pyg(Data(pos=with_nan())), "'pos' holds NaN or infinity, first in row 1"),
     "nothing that flows": (lambda: Batch.from_pyg(Data(x=X)), "no field 'pos' to flow"),
     "a field of no known owner": (
         lambda: Batch.from_pyg([Data(pos=X, extra=torch.zeros(7)), Data(pos=X, extra=torch.zeros(7))]),

@@ -155,6 +155,42 @@ def test_lists_and_datasets_are_batched_at_the_door():
     assert same(back, expected) and torch.equal(back.edge_index, expected.edge_index)
 
 
+def test_what_lengths_alone_do_not_tell_goes_back_where_it_came_from():
+    pairs = from_arrays([np.array([[0, 0, 0], [0.74, 0, 0]])] * 3, z=[[1, 1]] * 3, bonds=[[(0, 1, 2)]] * 3)
+    assert len(pairs.x) == pairs.edge_index.shape[1]  # as many atoms as ends of bonds
+    mixed = from_arrays(
+        [np.array([[0, 0, 0], [0.74, 0, 0]])] * 2 + [np.zeros((1, 3))] * 2,
+        z=[[1, 1]] * 2 + [[2]] * 2,
+        bonds=[[(0, 1)]] * 2 + [[]] * 2,
+        context={"label": [0, 1, 2, 3], "cell": np.arange(36.0).reshape(4, 3, 3)},
+    )
+    assert len(mixed) == mixed.edge_index.shape[1]  # as many molecules as ends of bonds
+    for batch in (pairs, mixed):
+        back = Batch.from_pyg(batch.to_pyg())
+        assert same(back, batch) and torch.equal(back.edge_index, batch.edge_index)
+        assert set(back.context) == set(batch.context)
+        assert all(torch.equal(back.context[k], v) for k, v in batch.context.items())
+
+
+def test_corners_of_three_meshes_are_no_entries_of_graphs():
+    face = torch.tensor([[0, 1], [1, 2], [2, 3]])
+    with pytest.raises(ValueError, match="'face' .* has neither"):
+        Batch.from_pyg([Data(pos=torch.randn(4, 3), face=face) for _ in range(3)])
+    index = torch.arange(4)
+    assert Batch.from_pyg(Data(pos=torch.randn(4, 3), residue_index=index)).nodes["residue_index"].tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]
+
+
+def test_a_graph_that_says_itself_which_batch_its_nodes_are_of():
+    data = Data(pos=torch.randn(5, 3), batch=torch.tensor([0, 0, 1, 1, 1]), y=torch.tensor([1.0, 2.0]))
+    batch = Batch.from_pyg(data)
+    assert batch.counts.tolist() == [2, 3] and batch.context["y"].tolist() == [1, 2]
+
+
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
