@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import ase.build
@@ -66,6 +67,28 @@ def test_species_come_as_lists_padded_or_one_for_all():
         3,
         4,
     ]
+
+
+def test_arrays_of_any_layout_and_order_of_bytes():
+    x = np.random.default_rng(0).normal(size=(2, 4, 3))
+    locked, sets = x.copy(), np.empty(2, object)
+    locked.flags.writeable = False
+    sets[:] = list(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for same_x in (np.asfortranarray(x), x.astype(">f8"), x.astype(np.longdouble), locked, sets, x[::-1][::-1]):
+            assert np.array_equal(from_arrays(same_x).x.numpy().reshape(x.shape), x)
+        assert np.array_equal(from_arrays(x[::-1]).x.numpy(), x[::-1].reshape(8, 3))
+    assert from_arrays(x.astype(np.float16)).x.dtype == torch.float16
+    for z in ([8, 1, 1, 6], np.array([8, 1, 1, 6], ">i4"), np.array([8, 1, 1, 6], "u1"), np.array([6, 1, 1, 8])[::-1]):
+        assert from_arrays(x * 9, z=z).nodes["z"].tolist() == [8, 1, 1, 6] * 2
+
+
+def test_atomic_numbers_of_one_byte_are_no_mask():
+    x, z = torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]), torch.tensor([8, 1, 1])
+    for kind in (torch.uint8, torch.int8, torch.uint16, torch.int32):
+        batch = Batch.from_pyg(Data(pos=x, z=z.to(kind)))
+        assert bonds.perceive(batch).edge_index.tolist() == [[0, 0, 1, 2], [1, 2, 0, 0]]
 
 
 def test_bonds_are_numbered_from_each_set_and_go_both_ways():

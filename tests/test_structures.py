@@ -263,6 +263,29 @@ def test_chains_without_names_are_told_apart_where_numbers_begin_again(tmp_path)
     assert [c.chain for c in read(put(tmp_path / "b.pdb", *segments))[0]] == ["PROA"]
 
 
+@pytest.mark.parametrize("gaps", ["split", "mask"])
+def test_chains_without_names_are_told_apart_by_ter_where_numbers_go_on(tmp_path, gaps):
+    nameless = [line[:21] + " " + line[22:] for line in [*helix(5), "TER", *helix(4, start=6, shift=30.0), "TER"]]
+    chains, report = read(put(tmp_path / "amber.pdb", *nameless), gaps=gaps)
+    assert [c.name for c in chains] == ["amber_A", "amber_B"] and not report.notes
+    assert to_batch([chains]).nodes["chain"].tolist() == [0] * 5 + [1] * 4
+    whole = [line[:21] + " " + line[22:] for line in [*helix(9)[:20], "TER", *helix(9)[20:]]]  # bonded all the same
+    assert len(read(put(tmp_path / "whole.pdb", *whole))[0]) == 1
+
+
+def test_positions_that_were_not_seen_are_counted(tmp_path):
+    lines = helix(5)
+    lines[5] = lines[5][:54] + "  0.00" + lines[5][60:]
+    chains, report = read(put(tmp_path / "a.pdb", *lines))
+    assert len(chains[0]) == 5 and report.notes == {"residues with a position of occupancy 0": 1}
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_lines_end_in_any_way(tmp_path, end):
+    (tmp_path / "a.pdb").write_bytes(end.join(line.encode() for line in helix(5)))
+    assert len(read(tmp_path / "a.pdb")[0][0]) == 5
+
+
 def test_chains_that_are_laid_out_in_turns_are_put_together(tmp_path):
     a, b = helix(5), helix(5, chain="B", shift=30.0)
     mixed = [line for i in range(5) for part in (a, b) for line in part[4 * i : 4 * i + 4]]

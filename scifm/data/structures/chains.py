@@ -127,20 +127,23 @@ def _complete(found: Residues, sites: Sites, dropped: Counter[str]) -> Residues:
 
 
 def _named(found: Residues) -> Residues:
-    """Residues chain by chain; chains without a name are told apart where numbers begin again, and called A, B, ..."""
+    """Residues chain by chain; chains without a name are told apart where numbers begin again or a TER stands, and
+    called A, B, ...
+    """
     nameless = found.chain == ""
     if nameless.any():
         names = found.chain.astype("U8")
         rows = np.flatnonzero(nameless)
         here = found.select(rows)
-        again = (np.diff(here.number) < 0) & ~_bonds(here) if len(rows) > 1 else np.zeros(0, bool)
+        new = (np.diff(here.number) < 0) | (np.diff(here.segment) > 0)
+        again = new & ~_bonds(here)
         part = np.concatenate([[0], np.cumsum(again)])
         taken = set(names.tolist())
         free = (n for n in _letters() if n not in taken)
         labels = np.array([next(free) for _ in range(int(part[-1]) + 1)])
         names[rows] = labels[part]
         found = Residues(found.row, found.xyz, found.kind, names, *(
-            getattr(found, k) for k in ("number", "insertion", "sequence", "hetero")
+            getattr(found, k) for k in ("number", "insertion", "sequence", "hetero", "segment")
         ))  # fmt: skip
     _, first, back = np.unique(found.chain, return_index=True, return_inverse=True)
     return found.select(np.argsort(first[back], kind="stable"))  # chains in the order of their first residues
