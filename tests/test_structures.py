@@ -15,6 +15,7 @@ from structure_lines import atom, cif, helix, put
 from scifm.data.structures import NAMES, Chain, Report, read, to_batch
 from scifm.data.structures.atoms import SUFFIXES, format_of, read_atoms
 from scifm.data.structures.residues import kind_of
+from scifm.geometry.runs import joined
 
 # -- real files ------------------------------------------------------------------------------------------
 
@@ -199,6 +200,13 @@ def test_gaps_are_split_masked_or_refused(tmp_path, sequence):
     assert len(read(path, min_length=5)[0]) == 1 and len(read(path, max_length=4)[0]) == 1
     _, report = read(path, min_length=5)
     assert report.dropped == {"chains shorter than 5": 1} and report.residues == 5
+
+
+def test_a_break_whose_numbers_skip_none_is_no_bond(tmp_path):
+    (chain,), report = read(put(tmp_path / "a.pdb", *helix(5), *helix(4, start=6, shift=30.0)), gaps="mask")
+    assert chain.position.tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    assert report.notes == {"gaps, bridged by a jump of the position": 1}  # nobody says that residues are missing
+    assert (~joined(to_batch([chain]))).nonzero().flatten().tolist() == [4]
 
 
 def test_a_number_that_is_skipped_without_a_break_is_no_gap(tmp_path):

@@ -34,7 +34,8 @@ class Chain:
         name: file, chain and, where it was split, number of the piece: "1aki_A", "1abc_B_2".
         xyz: Å, float64; (n, 3) of CA, or (n, 4, 3) of N, CA, C, O.
         residue: (n,) 0 .. 20, as `NAMES` lists them.
-        position: (n,) along the chain from 0; it jumps by the number of residues that are missing in a gap.
+        position: (n,) along the chain from 0; it jumps by the number of residues that are missing in a gap, and by one
+            at least, so that neighbours are bonded.
         number, insertion: (n,) residue numbers and insertion codes of the file.
         chain: its name in the file.
         model: from 0.
@@ -88,6 +89,8 @@ def chains_of(
         notes["gaps, split there" if gaps == "split" else "gaps, bridged by a jump of the position"] += len(breaks)
         if missing := int((steps[breaks] - 1).sum()):
             notes["residues missing there, by their numbers"] += missing
+    # one step of the position is a bond, for networks and metrics: a break whose numbers skip none is two
+    steps = np.maximum(steps, np.where(bonded, 1, 2))
     cut = ~bonded if gaps == "split" else ~same
     ends = [0, *(np.flatnonzero(cut) + 1).tolist(), len(found)]
     pieces = [found.select(np.arange(a, b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
