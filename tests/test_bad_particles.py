@@ -25,7 +25,7 @@ from scifm.data.meshes import Mesh, check_mesh, read_mesh
 from scifm.data.molecules import check_molecules, keep_atoms
 from scifm.data.ply import write_ply
 from scifm.data.sdf import write_sdf
-from scifm.data.structures import write_xyz
+from scifm.data.structures import write_cif, write_pdb, write_xyz
 
 NAN = float("nan")
 Z = torch.tensor([8, 1, 1])
@@ -122,12 +122,15 @@ MOLECULES = {
     ),
     "periodic in a flat cell": (lambda: from_ase(flat_cell()), "periodic, but its cell has no volume"),
     "dummy atoms": (lambda: from_ase(ase.Atoms("OX", [[0, 0, 0], [1, 0, 0]])), "from_ase: row 1 .* number 0"),
+    "log-densities in a column": (lambda: to_ase(water(), torch.zeros(1, 1)), r"per molecule \(1\), got \(1, 1\)"),
     "log-densities of another number": (lambda: to_ase(water(), torch.zeros(3)), r"per molecule \(1\), got 3"),
     "a million ångströms in a table of ten columns": (lambda: write_sdf(Path("x.sdf"), water(1e6 * X)), "centre them"),
     "a thousand atoms in a table of three digits": (
         lambda: write_sdf(Path("x.sdf"), _line(1000)),
         "has 1000 atoms and 999 bonds",
     ),
+    "molecules as residues in PDB": (lambda: write_pdb(Path("x.pdb"), water(), None, {}), "write_pdb: writes residues"),
+    "molecules as residues in mmCIF": (lambda: write_cif(Path("x.cif"), water(), None, {}), "write_cif: writes resid"),
     "written without species": (lambda: write_sdf(Path("x.sdf"), water(z=None)), "write_sdf: expected nodes"),
     "written with padding for atoms": (
         lambda: write_xyz(Path("x.xyz"), water(z=0 * Z)),
@@ -159,6 +162,16 @@ GRAPHS = {
         lambda: Batch.from_pyg([Data(pos=X), Data(pos=X.double())]),
         "graph 1 has 'pos' as torch.float64, graph 0 as torch.float32",
     ),
+    "graphs of other numbers": (
+        lambda: Batch.from_pyg([Data(pos=X, y=1.0), Data(pos=X)]),
+        "graph 1 has 'y' as nothing, graph 0 as number",
+    ),
+    "graphs of NumPy arrays": (
+        lambda: Batch.from_pyg([Data(pos=X, z=Z.numpy()), Data(pos=X, z=Z.numpy())]),
+        "'z' holds NumPy arrays, which PyG does not batch",
+    ),
+    "graphs of integers": (lambda: Batch.from_pyg(Data(pos=X.long())), "'pos' flows, .* got torch.int64"),
+    "graph with NaN": (lambda: Batch.from_pyg(Data(pos=with_nan())), "'pos' holds NaN or infinity, first in row 1"),
     "nothing that flows": (lambda: Batch.from_pyg(Data(x=X)), "no field 'pos' to flow"),
     "a field of no known owner": (
         lambda: Batch.from_pyg([Data(pos=X, extra=torch.zeros(7)), Data(pos=X, extra=torch.zeros(7))]),
@@ -177,6 +190,12 @@ CLOUDS = {
     "NaN among points": (lambda: from_arrays([X, with_nan()]), "set 1 holds NaN or infinity"),
     "species of another length": (lambda: from_arrays([X], z=[Z[:2]]), r"3 points but species of shape \(2,\)"),
     "species of fewer sets": (lambda: from_arrays([X, X + 9], z=[Z]), "z is given for 1 sets, x for 2"),
+    "masked points": (lambda: from_arrays([np.ma.masked_greater(X.numpy(), 0.5)]), "set 0 has masked entries"),
+    "points as text": (lambda: from_arrays(np.full((1, 2, 3), "a")), "from_arrays: x holds <U1, expected numbers"),
+    "symbols for numbers": (lambda: from_arrays([X], z=[["O", "H", "H"]]), r"z holds <U1.* elements.numbers\("),
+    "a dictionary for sets": (lambda: from_arrays({"x": X}), "one padded array, got dict"),
+    "a loop among points": (lambda: from_arrays([X], bonds=[[(2, 2)]]), "from_arrays: atom 2 is bonded to itself"),
+    "a bond twice among points": (lambda: from_arrays([X], bonds=[[(0, 2)] * 2]), "from_arrays: .* 2 is listed twice"),
     "counts of a list": (lambda: from_arrays([X], counts=[3]), "counts belong to one padded array"),
     "counts of another length": (lambda: from_arrays(X[None], counts=[3, 3]), "counts must be 1 integers"),
     "more points counted than there are": (lambda: from_arrays(X[None], counts=[4]), "set 0 has count 4, outside 0..3"),
@@ -240,6 +259,12 @@ FILES = {
         "damaged, truncated or no PLY",
     ),
     "OBJ with a corner that is none": ("x.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", read_mesh, "no OBJ .Index"),
+    "OBJ with corner 0": ("x.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 0 1 2\n", read_mesh, "line 4 of x.obj .* corner 0"),
+    "OBJ with a corner before all": (
+        "x.obj", b"v 0 0 0\nv 1 0 0\nf -3 -2 -1\nv 0 1 0\n", read_mesh, "corner -3 after 2 vertices",
+    ),
+    "decimal commas": ("x.csv", b"x;y;z\n1,5;2,5;3,5\n", read_points, "line 2 of x.csv parts its columns by ; and"),
+    "an empty field": ("x.csv", b"x,y,z\n1,,3\n", read_points, r"line 2 of x.csv has 3 columns \['1', '', '3'\]"),
     "OBJ of nothing": ("x.obj", b"# nothing\n", read_mesh, "x.obj: the mesh has no triangles"),
     "OBJ with NaN": ("x.obj", b"v 0 0 0\nv 1 0 0\nv nan 1 0\nf 1 2 3\n", read_mesh, "x.obj: vertex 2 is not finite"),
     "points of no format": ("x.pcd", b"", read_points, "expected .ply, .xyz, .txt, .csv, .npy, .npz"),

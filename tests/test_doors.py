@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import ase.build
@@ -66,6 +67,28 @@ def test_species_come_as_lists_padded_or_one_for_all():
         3,
         4,
     ]
+
+
+def test_arrays_of_any_layout_and_order_of_bytes():
+    x = np.random.default_rng(0).normal(size=(2, 4, 3))
+    locked, sets = x.copy(), np.empty(2, object)
+    locked.flags.writeable = False
+    sets[:] = list(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for same_x in (np.asfortranarray(x), x.astype(">f8"), x.astype(np.longdouble), locked, sets, x[::-1][::-1]):
+            assert np.array_equal(from_arrays(same_x).x.numpy().reshape(x.shape), x)
+        assert np.array_equal(from_arrays(x[::-1]).x.numpy(), x[::-1].reshape(8, 3))
+    assert from_arrays(x.astype(np.float16)).x.dtype == torch.float16
+    for z in ([8, 1, 1, 6], np.array([8, 1, 1, 6], ">i4"), np.array([8, 1, 1, 6], "u1"), np.array([6, 1, 1, 8])[::-1]):
+        assert from_arrays(x * 9, z=z).nodes["z"].tolist() == [8, 1, 1, 6] * 2
+
+
+def test_atomic_numbers_of_one_byte_are_no_mask():
+    x, z = torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]), torch.tensor([8, 1, 1])
+    for kind in (torch.uint8, torch.int8, torch.uint16, torch.int32):
+        batch = Batch.from_pyg(Data(pos=x, z=z.to(kind)))
+        assert bonds.perceive(batch).edge_index.tolist() == [[0, 0, 1, 2], [1, 2, 0, 0]]
 
 
 def test_bonds_are_numbered_from_each_set_and_go_both_ways():
@@ -153,6 +176,42 @@ def test_lists_and_datasets_are_batched_at_the_door():
     assert len(one) == 1 and torch.equal(one.x, expected.split()[0])
     back = Batch.from_pyg(expected.to_pyg().to_data_list())
     assert same(back, expected) and torch.equal(back.edge_index, expected.edge_index)
+
+
+def test_what_lengths_alone_do_not_tell_goes_back_where_it_came_from():
+    pairs = from_arrays([np.array([[0, 0, 0], [0.74, 0, 0]])] * 3, z=[[1, 1]] * 3, bonds=[[(0, 1, 2)]] * 3)
+    assert len(pairs.x) == pairs.edge_index.shape[1]  # as many atoms as ends of bonds
+    mixed = from_arrays(
+        [np.array([[0, 0, 0], [0.74, 0, 0]])] * 2 + [np.zeros((1, 3))] * 2,
+        z=[[1, 1]] * 2 + [[2]] * 2,
+        bonds=[[(0, 1)]] * 2 + [[]] * 2,
+        context={"label": [0, 1, 2, 3], "cell": np.arange(36.0).reshape(4, 3, 3)},
+    )
+    assert len(mixed) == mixed.edge_index.shape[1]  # as many molecules as ends of bonds
+    for batch in (pairs, mixed):
+        back = Batch.from_pyg(batch.to_pyg())
+        assert same(back, batch) and torch.equal(back.edge_index, batch.edge_index)
+        assert set(back.context) == set(batch.context)
+        assert all(torch.equal(back.context[k], v) for k, v in batch.context.items())
+
+
+def test_corners_of_three_meshes_are_no_entries_of_graphs():
+    face = torch.tensor([[0, 1], [1, 2], [2, 3]])
+    with pytest.raises(ValueError, match="'face' .* has neither"):
+        Batch.from_pyg([Data(pos=torch.randn(4, 3), face=face) for _ in range(3)])
+    index = torch.arange(4)
+    assert Batch.from_pyg(Data(pos=torch.randn(4, 3), residue_index=index)).nodes["residue_index"].tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]
+
+
+def test_a_graph_that_says_itself_which_batch_its_nodes_are_of():
+    data = Data(pos=torch.randn(5, 3), batch=torch.tensor([0, 0, 1, 1, 1]), y=torch.tensor([1.0, 2.0]))
+    batch = Batch.from_pyg(data)
+    assert batch.counts.tolist() == [2, 3] and batch.context["y"].tolist() == [1, 2]
 
 
 # -- files -----------------------------------------------------------------------------------------------------------

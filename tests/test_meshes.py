@@ -54,6 +54,25 @@ FLAT = "OFF\n4 3 0\n0 0 0\n1 0 0\n0 1 0\n2 0 0\n3 0 1 2\n3 0 1 3\n3 1 1 2\n"
 FINS = "OFF\n5 3 0\n0 0 0\n0 0 1\n1 0 0\n0 1 0\n-1 -1 0\n3 0 1 2\n3 0 1 3\n3 0 1 4\n"
 
 
+def test_corners_that_count_backwards_count_from_where_they_stand(tmp_path):
+    corners = "v 0 0 0\nv 1 0 0\nv 1 1 0\n"
+    (tmp_path / "a.obj").write_text(f"{corners}f -3/1 -2/1 \\\n-1/1\n{corners.replace('0', '5')}f 4 -2 -1\n")
+    mesh = read_mesh(tmp_path / "a.obj")
+    assert mesh.faces.tolist() == [[0, 1, 2], [3, 4, 5]] and mesh.vertices[3].tolist() == [5, 5, 5]
+
+
+def test_stl_as_it_occurs(tmp_path):
+    text = "solid a\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 1 1 0\nendloop\nendfacet\n"
+    record = np.zeros(1, [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")])
+    record["corners"] = [[0, 0, 0], [1, 0, 0], [1, 1, 0]]
+    binary = b"solid that facet is not".ljust(80) + b"\1\0\0\0" + record.tobytes()
+    every = [f"{text}endsolid a\n".upper().encode(), f"  {text}endsolid\n".encode(), binary, binary + b"more"]
+    for k, content in enumerate(every):
+        (tmp_path / "a.stl").write_bytes(content)
+        mesh = read_mesh(tmp_path / "a.stl")
+        assert mesh.faces.tolist() == [[0, 1, 2]] and mesh.areas.tolist() == [0.5], k
+
+
 def test_repair_drops_what_is_flat_and_takes_fins_as_they_are(tmp_path):
     for name, text, kept in (("flat", FLAT, 1), ("fins", FINS, 3)):
         (tmp_path / f"{name}.off").write_text(text)
@@ -71,6 +90,11 @@ def test_repair_drops_what_is_flat_and_takes_fins_as_they_are(tmp_path):
         ("a.xyz", "1 2 3 255 0 0\n4 5 6 0 0 0\n", [[1, 2, 3], [4, 5, 6]]),
         ("b.csv", "x,y,z\n1,2,3\n", [[1, 2, 3]]),
         ("c.csv", "1;2\n3;4e-1\n", [[1, 2], [3, 0.4]]),
+        (",.csv", ",x,y,z\n0,1,2,3\n1,4,5,6\n", [[1, 2, 3], [4, 5, 6]]),  # what pandas writes
+        (",ab.csv", ",lon,lat\n7,1,2\n", [[1, 2]]),
+        ("id.csv", '\ufeff"id";"Z";"Y";"X"\na;3;2;1\n', [[1, 2, 3]]),
+        ("bom.csv", "\ufeff1,2,3\n", [[1, 2, 3]]),
+        ("mixed.txt", "//X Y Z R\n1 2, 3 255,\n", [[1, 2, 3]]),
         ("d.txt", "# scan\n\n1\t2\t3 # first\n", [[1, 2, 3]]),
     ],
 )

@@ -15,6 +15,7 @@ from structure_lines import atom, cif, helix, put
 from scifm.data.structures import NAMES, Chain, Report, read, to_batch
 from scifm.data.structures.atoms import SUFFIXES, format_of, read_atoms
 from scifm.data.structures.residues import kind_of
+from scifm.geometry.runs import joined
 
 # -- real files ------------------------------------------------------------------------------------------
 
@@ -201,6 +202,13 @@ def test_gaps_are_split_masked_or_refused(tmp_path, sequence):
     assert report.dropped == {"chains shorter than 5": 1} and report.residues == 5
 
 
+def test_a_break_whose_numbers_skip_none_is_no_bond(tmp_path):
+    (chain,), report = read(put(tmp_path / "a.pdb", *helix(5), *helix(4, start=6, shift=30.0)), gaps="mask")
+    assert chain.position.tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    assert report.notes == {"gaps, bridged by a jump of the position": 1}  # nobody says that residues are missing
+    assert (~joined(to_batch([chain]))).nonzero().flatten().tolist() == [4]
+
+
 def test_a_number_that_is_skipped_without_a_break_is_no_gap(tmp_path):
     lines = [f"{x[:22]}{int(x[22:26]) + 10 * (int(x[22:26]) > 4):4d}{x[26:]}" for x in helix(8)]
     (chain,), report = read(put(tmp_path / "a.pdb", *lines))
@@ -261,6 +269,29 @@ def test_chains_without_names_are_told_apart_where_numbers_begin_again(tmp_path)
     named = [x + "" for x in helix(5, chain=" ")]
     segments = [f"{x[:72]}PROA{x[76:]}" for x in named]  # CHARMM names segments
     assert [c.chain for c in read(put(tmp_path / "b.pdb", *segments))[0]] == ["PROA"]
+
+
+@pytest.mark.parametrize("gaps", ["split", "mask"])
+def test_chains_without_names_are_told_apart_by_ter_where_numbers_go_on(tmp_path, gaps):
+    nameless = [line[:21] + " " + line[22:] for line in [*helix(5), "TER", *helix(4, start=6, shift=30.0), "TER"]]
+    chains, report = read(put(tmp_path / "amber.pdb", *nameless), gaps=gaps)
+    assert [c.name for c in chains] == ["amber_A", "amber_B"] and not report.notes
+    assert to_batch([chains]).nodes["chain"].tolist() == [0] * 5 + [1] * 4
+    whole = [line[:21] + " " + line[22:] for line in [*helix(9)[:20], "TER", *helix(9)[20:]]]  # bonded all the same
+    assert len(read(put(tmp_path / "whole.pdb", *whole))[0]) == 1
+
+
+def test_positions_that_were_not_seen_are_counted(tmp_path):
+    lines = helix(5)
+    lines[5] = lines[5][:54] + "  0.00" + lines[5][60:]
+    chains, report = read(put(tmp_path / "a.pdb", *lines))
+    assert len(chains[0]) == 5 and report.notes == {"residues with a position of occupancy 0": 1}
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_lines_end_in_any_way(tmp_path, end):
+    (tmp_path / "a.pdb").write_bytes(end.join(line.encode() for line in helix(5)))
+    assert len(read(tmp_path / "a.pdb")[0][0]) == 5
 
 
 def test_chains_that_are_laid_out_in_turns_are_put_together(tmp_path):

@@ -94,6 +94,15 @@ def poses(xyz: np.ndarray) -> Ensemble:
     return Ensemble((), xyz, False, (), Report(1, 1, xyz.shape[1], {}, {}))
 
 
+def test_conformations_are_chosen_by_number_or_by_a_bool_each(tmp_path):
+    models = [line for k in range(4) for line in (f"MODEL     {k + 1:4d}", *helix(4, shift=k), "ENDMDL")]
+    ensemble = read_ensemble(put(tmp_path / "a.pdb", *models))
+    wanted = ensemble.batch([1, -1], centre=False)
+    for chosen in (np.array([False, True, False, True]), torch.tensor([1, 3]), (1, 3)):
+        assert torch.equal(ensemble.batch(chosen, centre=False).x, wanted.x)
+    assert len(ensemble.batch([])) == 0
+
+
 def test_superposition_undoes_a_rotation_and_never_mirrors():
     rng = np.random.default_rng(0)
     onto = rng.normal(size=(7, 3))

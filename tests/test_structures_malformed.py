@@ -56,6 +56,10 @@ HELIX = "\n".join(helix()).encode()
 HOLED = changed(5, 30, 54, "   0.000" * 3, changed(9, 30, 54, "   0.000" * 3))
 FILES: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
     # -- the file
+    "PQR": ("a.pdb", text("ATOM 1 N ALA A 1 0.0 0.0 0.0 -0.3 1.8"), "line 1 is an atom, but not in PDB's"),
+    "a grouped number": (
+        "a.pdb", text(*changed(2, 30, 38, "1_2.345")), "x coordinate in line 3 is '1_2.345', which is no number",
+    ),
     "empty": ("a.pdb", lambda _: b"", "is empty (0 bytes)"),
     "wrong extension": ("a.txt", lambda _: HELIX, "its name does not tell its format; structures end in .pdb"),
     "no extension": ("a", lambda _: HELIX, "its name does not tell its format"),

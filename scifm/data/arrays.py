@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.data.bonds import both_ways
-from scifm.data.molecules import check_molecules
+from scifm.data.molecules import check_bonds, check_molecules
 
 __all__ = ["from_arrays", "to_arrays", "to_padded"]
 
@@ -56,9 +56,9 @@ def from_arrays(
     index = torch.arange(len(sets)).repeat_interleave(sizes)
     nodes = {} if z is None else {"z": torch.cat(_species(z, sizes))}
     edge_index, edges = (None, {}) if bonds is None else _bonds(bonds, sizes)
-    entries = {k: torch.as_tensor(np.asarray(v)) for k, v in (context or {}).items()}
+    entries = {k: _tensor(v, f"context[{k!r}]") for k, v in (context or {}).items()}
     batch = Batch(rows, index, len(sets), entries, nodes, edge_index, edges)
-    return batch if z is None else check_molecules(batch, "from_arrays")
+    return check_bonds(batch, "from_arrays") if z is None else check_molecules(batch, "from_arrays")
 
 
 def to_arrays(batch: Batch) -> dict[str, list[np.ndarray]]:
@@ -91,14 +91,34 @@ def to_padded(batch: Batch) -> dict[str, np.ndarray]:
     return {**padded, "counts": points.counts.cpu().numpy()}
 
 
+def _tensor(value: Any, what: str) -> Tensor:
+    """A tensor of whatever numbers came, in any layout and order of bytes."""
+    if isinstance(value, Tensor):
+        return value
+    if np.ma.is_masked(value):
+        raise ValueError(f"from_arrays: {what} has masked entries, whose numbers mean nothing; leave these points out.")
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufc":
+        cure = (
+            "atomic numbers of symbols are scifm.data.elements.numbers(['O', 'H'])" if what == "z" else "numbers only"
+        )
+        raise TypeError(f"from_arrays: {what} holds {array.dtype}, expected numbers; {cure}.")
+    native = array.dtype.newbyteorder("=")
+    native = np.dtype(np.float64) if native.itemsize > 8 and native.kind == "f" else native  # no longer ones in torch
+    shared = array.dtype == native and array.flags.writeable and min(array.strides, default=0) >= 0
+    return torch.from_numpy(array if shared else np.array(array, native, order="C"))
+
+
 def _sets(x: Any, counts: Any) -> list[Tensor]:
     """The sets of points, each a floating (n, d) of one d and dtype."""
-    if isinstance(x, Tensor | np.ndarray):
-        sets = _unpadded(torch.as_tensor(x), counts)
+    if isinstance(x, Mapping) or not isinstance(x, Iterable):
+        raise TypeError(f"from_arrays: expected a list of arrays or one padded array, got {type(x).__name__}.")
+    if isinstance(x, Tensor) or (isinstance(x, np.ndarray) and x.dtype != object):
+        sets = _unpadded(_tensor(x, "x"), counts)
     elif counts is not None:
         raise ValueError("from_arrays: counts belong to one padded array (B, n_max, d); a list of arrays needs none.")
     else:
-        sets = [torch.as_tensor(s) for s in x]
+        sets = [_set(s, f"set {b}") for b, s in enumerate(x)]
     if not sets:
         raise ValueError("from_arrays: expected at least one set of points, got an empty list.")
     first = sets[0]
@@ -117,12 +137,21 @@ def _sets(x: Any, counts: Any) -> list[Tensor]:
     return sets
 
 
+def _set(value: Any, what: str) -> Tensor:
+    if isinstance(value, list | tuple):
+        try:
+            return torch.as_tensor(value)  # Python's floats are of torch's default dtype
+        except (TypeError, ValueError):
+            pass
+    return _tensor(value, what)
+
+
 def _unpadded(x: Tensor, counts: Any) -> list[Tensor]:
     if x.ndim != 3:
         raise ValueError(f"from_arrays: expected one padded array (B, n_max, d), got {tuple(x.shape)}.")
     if counts is None:
         return list(x)
-    sizes = torch.as_tensor(np.asarray(counts))
+    sizes = _tensor(counts, "counts")
     if sizes.shape != x.shape[:1] or sizes.is_floating_point():
         raise ValueError(
             f"from_arrays: counts must be {len(x)} integers, one per set, got {sizes.dtype} {tuple(sizes.shape)}."
@@ -134,11 +163,11 @@ def _unpadded(x: Tensor, counts: Any) -> list[Tensor]:
 
 
 def _species(z: Any, sizes: Tensor) -> list[Tensor]:
-    if isinstance(z, Tensor | np.ndarray):
-        whole = torch.as_tensor(z)
+    if isinstance(z, Tensor | np.ndarray) or all(isinstance(k, int | np.integer) for k in z):
+        whole = _tensor(z, "z")
         rows = [whole] * len(sizes) if whole.ndim == 1 else [r[:n] for r, n in zip(whole, sizes.tolist(), strict=False)]
     else:
-        rows = [torch.as_tensor(r) for r in z]
+        rows = [_tensor(r, "z") for r in z]
     if len(rows) != len(sizes):
         raise ValueError(f"from_arrays: z is given for {len(rows)} sets, x for {len(sizes)}.")
     for b, (row, n) in enumerate(zip(rows, sizes.tolist(), strict=True)):
@@ -152,7 +181,7 @@ def _bonds(bonds: Sequence[Any], sizes: Tensor) -> tuple[Tensor, dict[str, Tenso
         raise ValueError(f"from_arrays: bonds are given for {len(bonds)} sets, x for {len(sizes)}.")
     starts, parts = (sizes.cumsum(0) - sizes).tolist(), []
     for b, (given, n, start) in enumerate(zip(bonds, sizes.tolist(), starts, strict=True)):
-        table = torch.as_tensor(np.asarray(given))
+        table = _tensor(given, f"bonds of set {b}")
         if table.numel() == 0:
             continue
         if table.ndim != 2 or table.shape[1] not in (2, 3) or table.is_floating_point():

@@ -22,8 +22,8 @@ def from_ase(atoms: Any, dtype: torch.dtype = torch.float32) -> Batch:
     """A ragged batch, x (N, 3) in Å and nodes["z"], of `ase.Atoms` or a list of them, such as `ase.io.read(path, ":")`.
 
     If all are periodic, context["cell"] (B, 3, 3) holds the cell vectors as rows, in Å, and context["pbc"] (B, 3) bool
-    along which of them; a cell without periodicity is dropped. Velocities, charges, constraints and results are not
-    kept.
+    along which of them; a cell without periodicity is dropped. Velocities, charges, tags, constraints, `info` and
+    results are not kept.
 
     Raises:
         ValueError, TypeError: for what is not `Atoms`, none of them, some periodic and some not, or malformed molecules
@@ -79,9 +79,10 @@ def to_ase(batch: Batch, log_prob: Tensor | Sequence[float] | None = None) -> li
     """
     ase = _ase("to_ase")
     check_molecules(batch, "to_ase", apart=False)
-    told = None if log_prob is None else torch.as_tensor(log_prob).tolist()
-    if told is not None and len(told) != len(batch):
-        raise ValueError(f"to_ase: expected a log-density per molecule ({len(batch)}), got {len(told)}.")
+    told = None if log_prob is None else torch.as_tensor(log_prob).detach()
+    if told is not None and told.shape != (len(batch),):
+        got = len(told) if told.ndim == 1 else tuple(told.shape)
+        raise ValueError(f"to_ase: expected a log-density per molecule ({len(batch)}), got {got}.")
     sizes = batch.counts.tolist()
     x, z = (v.detach().cpu().split(sizes) for v in (batch.x, batch.nodes["z"]))
     plain = {k: v.cpu() for k, v in batch.context.items()}
@@ -89,7 +90,7 @@ def to_ase(batch: Batch, log_prob: Tensor | Sequence[float] | None = None) -> li
     frames = []
     for b in range(len(batch)):
         info = {k: v[b].item() for k, v in plain.items() if v[b].numel() == 1}
-        info |= {} if told is None else {"log_prob": told[b]}
+        info |= {} if told is None else {"log_prob": float(told[b])}
         box = {} if cell is None else {"cell": cell[b].double().numpy(), "pbc": True if pbc is None else pbc[b].numpy()}
         frames.append(ase.Atoms(z[b].numpy(), x[b].double().numpy(), info=info, **box))
     return frames

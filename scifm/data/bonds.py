@@ -179,6 +179,7 @@ def _within_radii(batch: Batch, tolerance: float) -> tuple[Tensor, Tensor, Tenso
     if z is None:
         raise ValueError(f'bonds.perceive: expected nodes["z"], the atomic numbers; there are {sorted(batch.nodes)}.')
     check_numbers(z, "bonds.perceive")
+    z = z.long()
     table = batch.x.new_tensor([*COVALENT_RADII, *[0.0] * (len(SYMBOLS) - len(COVALENT_RADII))])
     radius = table[z]
     return z, *close_pairs(batch, torch.where(radius > 0, radius + tolerance / 2, -torch.inf))

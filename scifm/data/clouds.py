@@ -6,6 +6,7 @@ mesh or shape                  --clouds_of--->   points even in area, with norma
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,10 +27,10 @@ SUFFIXES = (".ply", ".xyz", ".txt", ".csv", ".npy", ".npz")
 def read_points(path: str | Path) -> list[Tensor]:
     """Clouds of points in a file, each (n, d) float64; most files hold one.
 
-    .xyz, .txt and .csv are columns of numbers, x y z and perhaps more, of which the first three count; a header of
-    names is passed over. .npy is (n, d), or (B, n, d) for several clouds; .npz the same under "x", with "count" (B,)
-    where rows (N, d) are of several, which is what `scifm sample` writes. A .ply with the vertex property `sample`
-    holds several.
+    .xyz, .txt and .csv are columns of numbers, x y z and perhaps more. Where a header names x and y, these and z are
+    taken, wherever they stand; else the first three, without the column of row numbers that pandas writes. .npy is
+    (n, d), or (B, n, d) for several clouds; .npz the same under "x", with "count" (B,) where rows (N, d) are of
+    several, which is what `scifm sample` writes. A .ply with the vertex property `sample` holds several.
 
     Raises:
         FileNotFoundError, ValueError: the message names the file and what is wrong with it.
@@ -101,28 +102,44 @@ def clouds_of(
 
 
 def _from_text(path: Path) -> np.ndarray:
-    lines = path.read_text(encoding="utf-8", errors="replace").replace(",", " ").replace(";", " ").splitlines()
-    rows = [(k, words) for k, line in enumerate(lines, 1) if (words := line.split("#")[0].split())]
+    lines = [line.split("#")[0].strip() for line in path.read_text("utf-8-sig", "replace").splitlines()]
+    comma = next((k for k, line in enumerate(lines, 1) if ";" in line and "," in line), None)
+    if comma is not None:
+        raise ValueError(
+            f"read_points: line {comma} of {path.name} parts its columns by ; and has commas too: decimal commas? "
+            "Write 1.5, not 1,5."
+        )
+    rows = [(k, re.split(r"\s*[,;]\s*|\s+", line.rstrip(",; "))) for k, line in enumerate(lines, 1) if line]
     if rows and len(rows[0][1]) == 1 and rows[0][1][0].isdigit():
         raise ValueError(
             f"read_points: {path.name} begins with a number of atoms, so it is a molecule in XYZ and no cloud of "
             "points; ase.io.read and data.ase.from_ase read it."
         )
+    names: list[str] = []
     if rows and not any(_is_number(word) for word in rows[0][1]):
-        rows = rows[1:]  # names of the columns
+        names = [word.strip("\"'/").lower() for word in rows.pop(0)[1]]
     if not rows:
         return np.zeros((0, 3))
     width = len(rows[0][1])
+    if width < 2:
+        raise ValueError(f"read_points: {path.name} has {width} column, expected two or three coordinates.")
+    columns = _coordinates(names if len(names) == width else [], width)
     numbers = []
     for k, words in rows:
-        if len(words) != width or not all(map(_is_number, words[:3])):
+        if len(words) != width or not all(_is_number(words[c]) for c in columns):
             raise ValueError(
                 f"read_points: line {k} of {path.name} has {len(words)} columns {words[:4]}, expected {width} numbers."
             )
-        numbers.append([float(word) for word in words[:3]])
-    if width < 2:
-        raise ValueError(f"read_points: {path.name} has {width} column, expected two or three coordinates.")
+        numbers.append([float(words[c]) for c in columns])
     return np.array(numbers)
+
+
+def _coordinates(names: Sequence[str], width: int) -> list[int]:
+    """Which columns are coordinates: x, y and perhaps z by their names, else the first three."""
+    if {"x", "y"} <= set(names):
+        return [names.index(axis) for axis in "xyz" if axis in names]
+    first = 1 if names and not names[0] else 0  # pandas leaves the name of its row numbers empty
+    return list(range(first, min(first + 3, width)))
 
 
 def _is_number(word: str) -> bool:

@@ -80,6 +80,7 @@ def check_numbers(z: Tensor, who: str) -> None:
     """
     if z.is_floating_point() or z.is_complex() or z.dtype == torch.bool:
         raise TypeError(f"{who}: atomic numbers must be integers, got {z.dtype}; one-hot species need .argmax(-1).")
+    z = z.long()  # bytes would count as a mask wherever they are an index
     wrong = (z < 1) | (z >= len(SYMBOLS))
     if not wrong.any():
         return

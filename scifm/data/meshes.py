@@ -17,6 +17,7 @@ it on a sphere of one dimension less, where no density of the flow's kind exists
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from scifm.data.mesh_bytes import whole_obj, whole_off, whole_stl
 
 __all__ = ["SUFFIXES", "Mesh", "check_mesh", "check_ply", "read_mesh", "sample_surface"]
 
@@ -93,10 +96,9 @@ def read_mesh(path: str | Path, repair: bool = False) -> Mesh:
         raise ValueError(f"read_mesh: expected {', '.join(SUFFIXES)}, got {path.name!r}.")
     if not path.is_file():
         raise FileNotFoundError(f"read_mesh: there is no file {path}.")
-    check_whole = {".stl": _check_stl, ".off": _check_off}.get(path.suffix.lower())
-    if check_whole is not None:
-        check_whole(path)
-    loaded = _load(path)
+    content = path.read_bytes()
+    whole = {".stl": whole_stl, ".off": whole_off, ".obj": whole_obj}.get(path.suffix.lower())
+    loaded = _load(path, content if whole is None else whole(path.name, content))
     if path.suffix.lower() == ".ply":
         check_ply(path, len(loaded.vertices), len(getattr(loaded, "faces", ())))
     faces = np.asarray(getattr(loaded, "faces", np.zeros((0, 3))), np.int64).reshape(-1, 3)
@@ -184,12 +186,13 @@ def _flat(mesh: Mesh) -> Tensor:
     return areas <= FLAT * areas.max()
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, content: bytes) -> Any:
     import trimesh
 
     try:
         # No processing: it would merge vertices and drop triangles without a word.
-        loaded = trimesh.load(str(path), process=False, skip_materials=True)
+        kind = path.suffix[1:].lower()
+        loaded = trimesh.load(io.BytesIO(content), file_type=kind, process=False, skip_materials=True)
     except Exception as error:  # trimesh raises whatever its parsers stumble over
         raise ValueError(
             f"read_mesh: {path.name} is damaged, truncated or no {path.suffix[1:].upper()} "
@@ -212,32 +215,3 @@ def check_ply(path: Path, vertices: int, faces: int | None = None) -> None:
         said = re.search(rf"^element {what} (\d+)", head, re.M)
         if said is not None and got is not None and got < int(said[1]):
             raise ValueError(f"{path.name} is truncated: {got} of {said[1]} elements {what} could be read.")
-
-
-def _check_off(path: Path) -> None:
-    """OFF files that were cut off, of which trimesh reads what is there."""
-    text = "\n".join(line.split("#")[0] for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
-    words = re.sub(r"^\s*(ST)?C?N?4?n?OFF", " ", text).split()  # some writers forget the line break after OFF
-    try:
-        vertices, faces = int(words[0]), int(words[1])
-    except (IndexError, ValueError) as error:
-        raise ValueError(
-            f"read_mesh: {path.name} does not begin with OFF and the numbers of vertices and faces."
-        ) from error
-    least = 3 + 3 * vertices + 4 * faces
-    if len(words) < least:
-        raise ValueError(f"read_mesh: {path.name} is truncated: {len(words)} numbers, at least {least} were announced.")
-
-
-def _check_stl(path: Path) -> None:
-    """STL files that were cut off, which trimesh reads as empty meshes."""
-    raw = path.read_bytes()
-    if raw[:5] == b"solid" and b"facet" in raw[:1024]:
-        if b"endsolid" not in raw[-512:]:
-            raise ValueError(f"read_mesh: {path.name} is truncated: the text ends without 'endsolid'.")
-        return
-    if len(raw) < 84:
-        raise ValueError(f"read_mesh: {path.name} is truncated: {len(raw)} bytes, the header alone has 84.")
-    expected = 84 + 50 * int.from_bytes(raw[80:84], "little")
-    if len(raw) < expected:
-        raise ValueError(f"read_mesh: {path.name} is truncated: {len(raw)} of {expected} bytes.")

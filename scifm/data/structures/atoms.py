@@ -40,6 +40,7 @@ class Atoms:
         occupancy: (A,) float64, 1 where the file says nothing.
         hetero: (A,) bool, as the file says.
         model: (A,) from 0.
+        segment: (A,) how many TER records came before it in a PDB file; 0 in formats that have none.
         where: (A,) line of the file, or row of its table, from 1.
         row: "line" or "row", for messages.
     """
@@ -56,6 +57,7 @@ class Atoms:
     occupancy: np.ndarray
     hetero: np.ndarray
     model: np.ndarray
+    segment: np.ndarray
     where: np.ndarray
     row: str = "line"
 

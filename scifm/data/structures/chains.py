@@ -34,7 +34,8 @@ class Chain:
         name: file, chain and, where it was split, number of the piece: "1aki_A", "1abc_B_2".
         xyz: Å, float64; (n, 3) of CA, or (n, 4, 3) of N, CA, C, O.
         residue: (n,) 0 .. 20, as `NAMES` lists them.
-        position: (n,) along the chain from 0; it jumps by the number of residues that are missing in a gap.
+        position: (n,) along the chain from 0; it jumps by the number of residues that are missing in a gap, and by one
+            at least, so that neighbours are bonded.
         number, insertion: (n,) residue numbers and insertion codes of the file.
         chain: its name in the file.
         model: from 0.
@@ -88,6 +89,8 @@ def chains_of(
         notes["gaps, split there" if gaps == "split" else "gaps, bridged by a jump of the position"] += len(breaks)
         if missing := int((steps[breaks] - 1).sum()):
             notes["residues missing there, by their numbers"] += missing
+    # one step of the position is a bond, for networks and metrics: a break whose numbers skip none is two
+    steps = np.maximum(steps, np.where(bonded, 1, 2))
     cut = ~bonded if gaps == "split" else ~same
     ends = [0, *(np.flatnonzero(cut) + 1).tolist(), len(found)]
     pieces = [found.select(np.arange(a, b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
@@ -127,20 +130,23 @@ def _complete(found: Residues, sites: Sites, dropped: Counter[str]) -> Residues:
 
 
 def _named(found: Residues) -> Residues:
-    """Residues chain by chain; chains without a name are told apart where numbers begin again, and called A, B, ..."""
+    """Residues chain by chain; chains without a name are told apart where numbers begin again or a TER stands, and
+    called A, B, ...
+    """
     nameless = found.chain == ""
     if nameless.any():
         names = found.chain.astype("U8")
         rows = np.flatnonzero(nameless)
         here = found.select(rows)
-        again = (np.diff(here.number) < 0) & ~_bonds(here) if len(rows) > 1 else np.zeros(0, bool)
+        new = (np.diff(here.number) < 0) | (np.diff(here.segment) > 0)
+        again = new & ~_bonds(here)
         part = np.concatenate([[0], np.cumsum(again)])
         taken = set(names.tolist())
         free = (n for n in _letters() if n not in taken)
         labels = np.array([next(free) for _ in range(int(part[-1]) + 1)])
         names[rows] = labels[part]
         found = Residues(found.row, found.xyz, found.kind, names, *(
-            getattr(found, k) for k in ("number", "insertion", "sequence", "hetero")
+            getattr(found, k) for k in ("number", "insertion", "sequence", "hetero", "segment")
         ))  # fmt: skip
     _, first, back = np.unique(found.chain, return_index=True, return_inverse=True)
     return found.select(np.argsort(first[back], kind="stable"))  # chains in the order of their first residues

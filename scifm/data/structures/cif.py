@@ -114,7 +114,8 @@ def _atoms(names: set[str], column: Column) -> Atoms:
         insertion=first(str, "", "pdbx_PDB_ins_code"), altloc=first(str, "", "label_alt_id"),
         element=first(str, "", "type_symbol"), sequence=first(int, -1, "label_seq_id"),
         occupancy=first(float, 1.0, "occupancy"), hetero=first(str, "", "group_PDB") == "HETATM",
-        model=_in_order(first(int, 0, "pdbx_PDB_model_num")), where=np.arange(1, size + 1), row="atom",
+        model=_in_order(first(int, 0, "pdbx_PDB_model_num")), segment=np.zeros(size, np.int64),
+        where=np.arange(1, size + 1), row="atom",
     )  # fmt: skip
 
 

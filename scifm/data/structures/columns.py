@@ -32,14 +32,18 @@ def read_pdb(content: bytes) -> Atoms:
     rows: list[bytes] = []
     where: list[int] = []
     model: list[int] = []
-    models = 0
+    segment: list[int] = []
+    models = segments = 0
     for number, line in enumerate(lines, start=1):
         if line.startswith((b"ATOM  ", b"HETATM")):
             rows.append(line)
             where.append(number)
             model.append(max(models - 1, 0))
+            segment.append(segments)
         elif line.startswith(b"MODEL "):
             models += 1
+        elif line.startswith(b"TER"):
+            segments += 1
     if not rows:
         raise ValueError(_no_atoms(lines))
     short = next((i for i, line in enumerate(rows) if len(line.rstrip()) < _NEEDED), None)
@@ -58,7 +62,7 @@ def read_pdb(content: bytes) -> Atoms:
         name=name, residue=residue, chain=np.where(chain == "", _strip(cut(72, 76)), chain),
         number=_residue_numbers(cut(22, 26)), insertion=_strip(cut(26, 27)), altloc=_strip(cut(16, 17)),
         element=_elements(cut(76, 78)), sequence=np.full(len(rows), -1), occupancy=_occupancy(cut(54, 60)),
-        hetero=cut(0, 6) == b"HETATM", model=np.array(model), where=numbers,
+        hetero=cut(0, 6) == b"HETATM", model=np.array(model), segment=np.array(segment), where=numbers,
     )  # fmt: skip
 
 
@@ -102,7 +106,7 @@ def read_gro(content: bytes) -> Atoms:
         xyz=np.round(np.stack(xyz, 1) * _NANOMETRE, 6), name=_strip(cut(10, 15)), residue=_strip(cut(5, 10)),
         chain=blank, number=_residue_numbers(cut(0, 5)), insertion=blank, altloc=blank, element=blank,
         sequence=np.full(len(rows), -1), occupancy=np.ones(len(rows)), hetero=np.zeros(len(rows), bool),
-        model=np.array(model), where=numbers,
+        model=np.array(model), segment=np.zeros(len(rows), np.int64), where=numbers,
     )  # fmt: skip
 
 
@@ -120,12 +124,18 @@ def _gro_width(line: bytes, number: int) -> int:
 def _text(content: bytes, kind: str) -> list[bytes]:
     if b"\0" in content[: 1 << 16]:
         raise ValueError(f"holds binary data, not {kind} text; is it another format, or damaged?")
-    return content.replace(b"\r\n", b"\n").split(b"\n")
+    return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
 
 
 def _no_atoms(lines: list[bytes]) -> str:
     if any(line.startswith((b"data_", b"loop_")) for line in lines):
         return "holds no atom records, and looks like mmCIF; name it .cif."
+    free = next((k for k, line in enumerate(lines, 1) if line.split()[:1] in ([b"ATOM"], [b"HETATM"])), None)
+    if free is not None:
+        return (
+            f"line {free} is an atom, but not in PDB's fixed columns: is it a PQR file, or are its fields parted by "
+            "tabs? Convert it."
+        )
     if any(line.lstrip().startswith((b"<html", b"<!DOCTYPE", b"<HTML")) for line in lines[:20]):
         return "is a web page, not a structure: the address it came from is wrong."
     return "holds no atoms: no line begins with ATOM or HETATM. Is it a PDB file?"
@@ -158,12 +168,13 @@ def _unique(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _floats(field: np.ndarray, where: np.ndarray, what: str) -> np.ndarray:
     try:
-        return field.astype(np.float64)
+        if b"_" not in field.tobytes():  # Python takes 1_000 for a thousand
+            return field.astype(np.float64)
     except ValueError:
         pass
     for text, line in zip(field, where, strict=True):
         try:
-            float(text)
+            float(text.replace(b"_", b"?"))
         except ValueError:
             kind = "is missing" if not text.strip() else f"is {_show(text.strip())}, which is no number"
             more = "; the number did not fit into its columns, write mmCIF instead" if b"*" in text else ""

@@ -77,12 +77,13 @@ class Ensemble:
         centre: bool = True,
         dtype: torch.dtype = torch.float32,
     ) -> Batch:
-        """Conformations, all or those chosen, as a ragged batch like that of `to_batch`."""
-        chosen = np.arange(len(self)) if samples is None else np.asarray(samples)
+        """Conformations, all or those chosen by number or by a bool each, as a ragged batch like that of `to_batch`."""
+        chosen = np.arange(len(self))
+        chosen = chosen if samples is None else chosen[np.asarray(samples, None if len(samples) else np.int64)]
         one = to_batch([self.chains], dtype=dtype)
-        xyz = self.xyz[chosen].reshape(len(chosen), -1, 3)
-        xyz = xyz - xyz.mean(1, keepdims=True) if centre else xyz
         count = len(one.x)
+        xyz = self.xyz[chosen].reshape(len(chosen), count, 3)
+        xyz = xyz - xyz.mean(1, keepdims=True) if centre else xyz
         index = torch.arange(len(chosen)).repeat_interleave(count)
         nodes = {k: v.repeat(len(chosen)) for k, v in one.nodes.items()}
         return Batch(torch.from_numpy(xyz.reshape(-1, 3)).to(dtype), index, len(chosen), nodes=nodes)

@@ -34,10 +34,12 @@ def write_pdb(path: Path, batch: Batch, log_prob: Tensor | None, about: Mapping[
         about: plain values, which go into remarks.
 
     Raises:
-        ValueError: for what PDB's columns cannot hold: coordinates beyond −999.999 .. 9999.999, more than 99,999 atoms
-            in a sample, 9999 residues in a chain, 62 chains or 9999 samples. Write .cif instead.
+        ValueError: for molecules, which have no residues; for what PDB's columns cannot hold: coordinates beyond
+            −999.999 .. 9999.999, more than 99,999 atoms in a sample, 9999 residues in a chain, 62 chains or 9999
+            samples. Write .cif instead.
     """
     check_rows(batch, "write_pdb")
+    _check_protein(batch, "write_pdb")
     _check_pdb(batch)
     logs = log_densities(batch, log_prob)
     with open(path, "w", encoding="ascii", newline="\n") as file:
@@ -58,9 +60,10 @@ def write_cif(path: Path, batch: Batch, log_prob: Tensor | None, about: Mapping[
     """An mmCIF file with a model per sample; coordinates in Å, to 0.0001.  Arguments as for `write_pdb`.
 
     Raises:
-        ValueError: for points that are not in space, or not finite.
+        ValueError: for points that are not in space, or not finite; for molecules, which have no residues.
     """
     check_rows(batch, "write_cif")
+    _check_protein(batch, "write_cif")
     logs = log_densities(batch, log_prob)
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.write("data_scifm\n#\n_entry.id scifm\n#\n")
@@ -132,6 +135,16 @@ def _tag(key: str) -> str:
 def _wrapped(text: str, width: int = 68) -> list[str]:
     plain = words(text).replace("Å", "Angstrom").encode("ascii", "replace").decode("ascii")
     return [plain[i : i + width] for i in range(0, len(plain), width)]
+
+
+def _check_protein(batch: Batch, who: str) -> None:
+    """Refuse molecules, whose atoms would all be written as CA."""
+    nodes = batch.points.nodes
+    if "z" in nodes and not {"atom", "residue"} & set(nodes):
+        raise ValueError(
+            f'{who}: writes residues of proteins, and this batch holds atoms of molecules, nodes["z"]: write .xyz '
+            "(`write_xyz`) or, with bonds, .sdf (`scifm.data.sdf.write_sdf`)."
+        )
 
 
 def _check_pdb(batch: Batch) -> None:

@@ -30,7 +30,7 @@ class Residues:
         row: (R, 4) row in the file of N, CA, C and O, -1 where there is none.
         xyz: (R, 4, 3) Å, NaN where there is none.
         kind: (R,) 0 .. 20.
-        chain, number, insertion, sequence, hetero: (R,) as in `Atoms`.
+        chain, number, insertion, sequence, hetero, segment: (R,) as in `Atoms`.
     """
 
     row: np.ndarray
@@ -41,6 +41,7 @@ class Residues:
     insertion: np.ndarray
     sequence: np.ndarray
     hetero: np.ndarray
+    segment: np.ndarray
 
     def __len__(self) -> int:
         return len(self.row)
@@ -73,6 +74,8 @@ def residues_of(atoms: Atoms, notes: Counter[str], dropped: Counter[str]) -> Res
         raise ValueError(_nothing(dropped))
     _check_atoms(atoms, run, protein)
     at, row = shown[protein], row[protein]
+    if unseen := int(((row >= 0) & (atoms.occupancy[row] == 0)).any(1).sum()):
+        notes["residues with a position of occupancy 0"] += unseen
     if (atoms.number[at] == NUMBERLESS).any():
         raise ValueError(
             f"the residue number of {atoms.at(int(at[atoms.number[at] == NUMBERLESS][0]))} cannot be read."
@@ -80,7 +83,7 @@ def residues_of(atoms: Atoms, notes: Counter[str], dropped: Counter[str]) -> Res
     xyz = np.where((row >= 0)[:, :, None], atoms.xyz[row], np.nan)
     return Residues(
         row, xyz, numbers[protein], atoms.chain[at], atoms.number[at], atoms.insertion[at], atoms.sequence[at],
-        atoms.hetero[at],
+        atoms.hetero[at], atoms.segment[at],
     )  # fmt: skip
 
 
