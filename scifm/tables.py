@@ -7,7 +7,8 @@
 
 Samples stand beside those of the test split that they have sizes and conditions from, so a difference is none of
 composition; where nothing tells test samples apart, beside as many from the whole split, since neighbours in a file,
-such as frames of a trajectory, are alike.  As many training samples are measured in the same way, since what they differ by no flow needs to beat.
+such as frames of a trajectory, are alike.  As many training samples are measured in the same way, since what they
+differ by no flow needs to beat.
 The work is bounded, by the numbers in capitals below, and each caption says how many samples went in.
 """
 
