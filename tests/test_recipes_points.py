@@ -133,6 +133,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "mine"
 
 
+def test_a_class_that_training_never_saw_can_be_scored(folder: Path) -> None:
+    """Of few files of a class all may fall into the test. Before: trained to the end, then "must hold classes 0 to 1"."""
+    (folder / "worn").mkdir()
+    for name in ("q4", "q6"):  # by their names both are for testing
+        np.save(folder / "worn" / f"{name}.npy", np.random.default_rng(1).normal(size=(6, 3)))
+    recipe = load_recipe("point_clouds").build({"folder": folder, "points": (5,), "width": 16, "layers": 1})
+    data = recipe.data
+    assert int(data.test.context["label"].max()) == 2 > int(data.train.context["label"].max())
+    assert recipe.flow.loss(data.test).isfinite().all()
+
+
 def test_a_run_of_sets_goes_on_where_it_was_stopped(train, folder: Path, monkeypatch, capsys) -> None:
     words = ["--folder", str(folder), "--points", "4,9"]
     whole = train("point_clouds", *words)
