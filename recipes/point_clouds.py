@@ -56,7 +56,8 @@ def recipe(
     sizes = points[0] if len(points) == 1 else (points[0], points[1])
     data = load_dataset("clouds").clouds(folder or source, points=sizes, kinds=kinds)
     base = (priors.Gaussian() if prior == "gaussian" else priors.Ball()).fit(data.train)
-    dim, labels = data.train.event[-1], int(data.train.context["label"].max()) + 1
+    dim = data.train.event[-1]
+    labels = 1 + max(int(part.context["label"].max()) for part in (data.train, data.valid, data.test))
     velocity = networks.SetTransformer(dim, width, layers, wavelengths=(2.0, 1.0, 0.5), context={"label": labels})
     pairs = couplings.Aligned(rotation=False) if coupling == "transport" else couplings.independent
     pairs = couplings.Hybrid(base, pairs, noise) if noise else pairs

@@ -22,6 +22,8 @@ from scifm.data import load_dataset
 def recipe(
     *,
     folder: Path | None = None,
+    lengths: tuple[int, ...] = (48, 256),
+    split: Literal["family", "chain"] = "family",
     prior: Literal["springs", "powerlaw", "harmonic", "isotropic"] = "springs",
     coupling: Literal["independent", "aligned"] = "independent",
     sequence: bool = False,
@@ -35,6 +37,8 @@ def recipe(
     """A flow of protein chains.
 
     folder: of PDB, mmCIF or BinaryCIF files; without it docking benchmark 5
+    lengths: of the shortest and the longest chain, in residues
+    split: relatives together, or each chain by itself, for relatives alone
     prior: chain with springs to four neighbours, with a power law of variances or with springs to one; or white noise
     coupling: draws and data paired at random, or each draw turned onto its chain
     sequence: whether the network sees the residue types, for conformations given the sequence
@@ -45,7 +49,9 @@ def recipe(
     batch_size: chains per step
     test_samples: chains of the test split that are scored
     """
-    data = load_dataset("proteins").proteins(folder)
+    if len(lengths) != 2:
+        raise ValueError(f"protein_backbone: --lengths takes the least and the most, got {len(lengths)} number(s).")
+    data = load_dataset("proteins").proteins(folder, min_length=lengths[0], max_length=lengths[1], split=split)
     base = {
         "springs": priors.SpectralChain(priors.variances.Springs(4)),
         "powerlaw": priors.SpectralChain(),

@@ -6,7 +6,9 @@
     all else                MMD, coverage, 1-NNA                            `metrics.cloud_scores`
 
 Samples stand beside those of the test split that they have sizes and conditions from, so a difference is none of
-composition.  As many training samples are measured in the same way, since what they differ by no flow needs to beat.
+composition; where nothing tells test samples apart, beside as many from the whole split, since neighbours in a file,
+such as frames of a trajectory, are alike.  As many training samples are measured in the same way, since what they
+differ by no flow needs to beat.
 The work is bounded, by the numbers in capitals below, and each caption says how many samples went in.
 """
 
@@ -35,7 +37,7 @@ from scifm.metrics import (
     validity,
 )
 
-__all__ = ["Table", "are_points", "clouds", "fitting", "molecules", "particles", "structures"]
+__all__ = ["Table", "are_points", "beside", "clouds", "fitting", "molecules", "particles", "structures"]
 
 SAMPLES, CLOUDS = 300, 100  # at most so many, of clouds fewer: each is held against each
 POINTS = 20_000  # of all samples of a side together
@@ -75,7 +77,7 @@ def fitting(samples: Batch, data: Data) -> dict[str, Callable[[], Table]]:
     if not are_points(test) or samples.points.event != test.points.event:
         return {}
     number = min(len(samples), len(test))
-    three = samples.select(range(number)), test.select(range(number)), _evenly(some(data.train), number)
+    three = samples.select(range(number)), beside(test, number), _evenly(some(data.train), number)
     nodes, bonded = test.points.nodes, test.points.edge_index is not None
     found: dict[str, Callable[[], Table]] = {}
     if data.energy is not None:
@@ -90,6 +92,21 @@ def fitting(samples: Batch, data: Data) -> dict[str, Callable[[], Table]]:
 def are_points(data: Batch) -> bool:
     """Whether samples are sets of points in the plane or in space: ragged rows (d,), dense events (n, d)."""
     return data.event[-1:] in ((2,), (3,)) and len(data.event) == (2 if data.dense else 1)
+
+
+def beside(test: Batch, number: int) -> Batch:
+    """The test samples that the first `number` samples of a flow are held against.
+
+    Args:
+        test: a test split, whose k-th sample gave the k-th of the flow its size and conditions.
+        number: at most so many, all of the split if it has fewer.
+
+    Returns:
+        the first ones; where all have one size and the same conditions, as many evenly spaced over the split.
+    """
+    if len(test.groups()) < 2:
+        return _evenly(test, number)
+    return test.select(range(min(number, len(test))))
 
 
 def particles(samples: Batch, data: Batch, train: Batch, energy: Energy, unit: str = "") -> Table:
@@ -207,9 +224,8 @@ def _fitting(sizes: Tensor, whole: int, most: int) -> int:
 
 
 def _three(samples: Batch, data: Batch, train: Batch, number: int) -> tuple[Batch, Batch, Batch]:
-    """As many of each: the first samples and their data, training data from everywhere."""
-    first = range(number)
-    return samples.select(first), data.select(first), _evenly(train, number)
+    """As many of each: the first samples, the data they stand beside, training data from everywhere."""
+    return samples.select(range(number)), beside(data, number), _evenly(train, number)
 
 
 def _evenly(batch: Batch, number: int) -> Batch:

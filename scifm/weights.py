@@ -217,10 +217,12 @@ def weigh(
     return Weights(log, noise, correct)
 
 
-def refuse_noise(who: str, size: str) -> None:
+def refuse_noise(
+    who: str, size: str, cure: str = "Use trace.Exact(); or say allow_stochastic=True, with correct=True"
+) -> None:
     """The ValueError for a log q with noise."""
     raise ValueError(
         f"{who}: log q comes from a random trace ({size}), and weights exp(−U − log q) of a noisy log q are biased by "
-        "exp(s²/2), differently for each sample, so that ESS, log Z and averages would be wrong. Use trace.Exact(); or "
-        "say allow_stochastic=True, with correct=True to take out s²/2."
+        f"exp(s²/2), differently for each sample, so that ESS, log Z and averages would be wrong. {cure} to take out "
+        "s²/2."
     )

@@ -317,6 +317,7 @@ def test_without_a_network_the_cure_is_named(monkeypatch, cache, source):
         (lambda: module.molecules(coordinates="best"), 'must be "ideal" or "model"'),
         (lambda: module.molecules(elements="C Xy"), "'Xy' is no chemical element"),
         (lambda: module.ccd(module.Wanted(9, 3, "C", True)), "1 <= min_atoms <= max_atoms"),
+        (lambda: module.molecules(max_atoms=2), "molecules: expected 1 <= min_atoms <= max_atoms, got 3 and 2"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(small, cache, monkeypatch, call, message):

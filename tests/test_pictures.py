@@ -136,6 +136,22 @@ def test_reweighted_energies_are_those_of_the_weights() -> None:
     assert shares[edges < -0.1].max() < 1e-9 and shares[edges > 0.1].max() > 0.01
 
 
+def test_what_a_picture_leaves_out_is_said() -> None:
+    """Energies of an untrained LJ13 are 1e8 kT: their picture was empty, and did not say why."""
+    data = torch.linspace(-1, 1, 400)
+    samples = torch.cat([torch.zeros(2), torch.full((5,), 1e8), torch.tensor([math.inf])])
+    (ax,) = pictures.energies(data, samples, torch.tensor([0.0] * 2 + [-100.0] * 6), "kT").axes
+    told = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert told == ["data", "samples (75 % outside)", "samples, reweighted"]
+    assert ax.patches[1].get_xy()[:, 1].max() == pytest.approx(2 / 8)
+    (ax,) = pictures.energies(torch.ones(3), torch.tensor([1.0, 5.0]), None, "kT").axes  # one value, no range of data
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["data", "samples"]
+    sharp = chains([30])
+    sharp = sharp.replace(sharp.x * torch.tensor([1.0, 0.0, 0.0]))  # on a line, half of its angles are 0°
+    told = [ax.get_title() for ax in pictures.chain(chains([30]), sharp).axes[1:3]]
+    assert all("% outside)" in name for name in told)
+
+
 @pytest.mark.parametrize("kind", ["dense space", "ragged plane", "molecules", "backbones"])
 def test_samples_come_back_from_their_file_with_all_that_belongs_to_them(tmp_path: Path, kind: str) -> None:
     data, samples, _ = KINDS[kind]

@@ -306,11 +306,29 @@ def test_every_example_of_points(heading, code, tmp_path, monkeypatch):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         execute(code, f"docs/points.md: {heading}", names)
-        if "recipe" in names:
+        if callable(names.get("recipe")):
+            recipe_of_molecules(names["recipe"])
+        elif "recipe" in names:
             batch = names["data"].train.select(range(4))
             loss = names["flow"].loss(batch).mean()
             loss.backward()
             assert loss.isfinite() and any(p.grad is not None for p in names["flow"].parameters())
+
+
+def recipe_of_molecules(recipe):
+    """A recipe with --file takes a set of molecules, and the trajectory of one."""
+    import ase.io
+    from ase.build import molecule
+
+    for trajectory in (False, True):
+        frames = [molecule("CH3OH" if trajectory or k % 2 else "C2H6") for k in range(60)]
+        for k, atoms in enumerate(frames):
+            atoms.rattle(0.02, seed=k)
+        ase.io.write("my.xyz", frames)
+        made = recipe(file=Path("my.xyz"), trajectory=trajectory)
+        assert made.flow.loss(made.data.train.select(range(4))).isfinite().all()
+        made.data.writers[".xyz"](Path("eight.xyz"), made.data.test, None, None)
+        assert len(ase.io.read("eight.xyz", ":")) == len(made.data.test)
 
 
 def test_the_doors_of_points_are_shown():

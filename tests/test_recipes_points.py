@@ -133,6 +133,35 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "mine"
 
 
+def test_short_chains_of_one_family_are_a_folder_too(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Before: no flag said so, though the error asked for split='chain', and chains under 48 residues were left out."""
+    from structure_lines import helix, put
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pdbs").mkdir()
+    for n in range(8, 16):
+        put(tmp_path / "pdbs" / f"{n}.pdb", *helix(n))
+    words = ["train", "protein_backbone", "--folder", "pdbs", *TINY, "--layers", "1", *RUN]
+    for more, told in (([], "chains shorter than 48 (8)"), (["--lengths", "8,12"], "1 families cannot be split in")):
+        assert main([*words, *more]) == 2 and told in capsys.readouterr().err and not Path("run").exists()
+    assert main([*words, "--lengths", "8"]) == 2 and "takes the least and the most" in capsys.readouterr().err
+    given = {"folder": tmp_path / "pdbs", "lengths": (8, 12), "split": "chain", "width": 8, "layers": 1}
+    recipe = load_recipe("protein_backbone").build(given)
+    sizes = sum((part.counts.tolist() for part in (recipe.data.train, recipe.data.valid, recipe.data.test)), [])
+    assert sorted(sizes) == [8, 9, 10, 11, 12] and recipe.flow.loss(recipe.data.test).isfinite().all()
+
+
+def test_a_class_that_training_never_saw_can_be_scored(folder: Path) -> None:
+    """Of few files of a class all may fall into the test. Before: trained, then "must hold classes 0 to 1"."""
+    (folder / "worn").mkdir()
+    for name in ("q4", "q6"):  # by their names both are for testing
+        np.save(folder / "worn" / f"{name}.npy", np.random.default_rng(1).normal(size=(6, 3)))
+    recipe = load_recipe("point_clouds").build({"folder": folder, "points": (5,), "width": 16, "layers": 1})
+    data = recipe.data
+    assert int(data.test.context["label"].max()) == 2 > int(data.train.context["label"].max())
+    assert recipe.flow.loss(data.test).isfinite().all()
+
+
 def test_a_run_of_sets_goes_on_where_it_was_stopped(train, folder: Path, monkeypatch, capsys) -> None:
     words = ["--folder", str(folder), "--points", "4,9"]
     whole = train("point_clouds", *words)

@@ -97,6 +97,14 @@ def test_the_page_holds_score_baselines_settings_and_figures(run: Run) -> None:
     assert r"| `kind` | a\|b |" in text  # a table's own sign is escaped
 
 
+def test_the_page_says_the_unit_of_a_density_and_of_bins_none(run: Run) -> None:
+    with_numbers(run)
+    score = json.loads((run.folder / "score.json").read_text())
+    for more, told in (({"unit": "Å"}, True), ({"unit": "K", "delta": 0.1}, False), ({}, False)):
+        write_json(run.folder / "score.json", {**score, **more})
+        assert ("Densities are per Å" in page(Run.open(run.folder), []).read_text()) == told
+
+
 def test_the_recipes_own_name_is_the_title(run: Run) -> None:
     run.record["numbers"] = {"name": "Ice on lakes", "steps": 3}
     assert page(run, []).read_text().startswith("# Ice on lakes\n")

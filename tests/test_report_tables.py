@@ -159,6 +159,36 @@ def test_the_samples_stand_beside_those_whose_sizes_they_have(monkeypatch):
     assert all(b.counts.tolist() == [3, 4, 5, 6] for b in held) and len(held) == 2
 
 
+def test_where_all_are_alike_they_stand_beside_the_whole_split(monkeypatch):
+    """Frames of a trajectory: the first would be a moment. Broken: the first."""
+    test = Batch(normal(40, 9, 3) + torch.arange(40.0)[:, None, None])
+    held = []
+    monkeypatch.setattr(tables, "cloud_scores", lambda a, b, found=tables.cloud_scores: held.append(b) or found(a, b))
+    fitting(test.select(range(4)), whole("clouds", test))["the table of clouds"]()
+    assert all(torch.equal(b.x.reshape(4, 9, 3), test.x[[0, 13, 26, 39]]) for b in held) and len(held) == 2
+
+
+def test_the_figures_hold_samples_against_those_whose_conditions_they_have(tmp_path, monkeypatch):
+    """Twelve samples of class 0 beside clouds of both classes. Broken: data evenly spaced over the test split."""
+    from scifm import Flow, Recipe, networks, priors, report
+    from scifm.commands.report import draw_report
+    from scifm.disk import write_json
+    from scifm.run import Run
+    from scifm.samples import write_samples
+
+    label = torch.tensor([0] * 20 + [1] * 20)
+    data = whole("clouds", Batch(normal(40, 5, 3), context={"label": label}))
+    write_json(tmp_path / "run.json", {"format": 1, "recipe": "toy", "flags": {}, "seed": 3, "versions": {}})
+    write_samples(data.test.select(range(12)), data, tmp_path / "samples", {"seed": 1})
+    shown = []
+    monkeypatch.setattr(report, "figures", lambda run, data, *others: shown.append(data) or [])
+    draw_report(Run.open(tmp_path), Recipe(Flow(networks.MLP((5, 3)), priors.Gaussian()), data))
+    assert shown[0].context["label"].tolist() == [0] * 12
+    alike = whole("clouds", Batch(normal(400, 5, 3)))
+    draw_report(Run.open(tmp_path), Recipe(Flow(networks.MLP((5, 3)), priors.Gaussian()), alike))
+    assert len(shown[1]) == 64 and torch.equal(shown[1].x[-1], alike.test.x[-1])
+
+
 def test_odd_samples_spoil_no_report(capsys):
     test = ragged([4, 5, 6])
     x = test.x.clone()

@@ -127,6 +127,32 @@ def test_the_samples_are_those_of_scifm_sample_whatever_the_chunk() -> None:
     assert np.allclose(samples["log_prob"], weights["log_prob"], atol=1e-5)
 
 
+def test_random_probes_are_refused_with_the_reason_and_corrected_when_asked_for(capsys) -> None:
+    """Before: no flag '--probes'. Did you mean '--threads'?"""
+    made("a", 0.2)
+    said = wrong(capsys, "a", "--probes", "4")
+    assert "biased by exp(s²/2)" in said and "Leave --probes out; or give --allow-stochastic" in said
+    assert "give --probes too" in wrong(capsys, "a", "--allow-stochastic")
+    for probes in ("4", "1"):
+        words = ["-n", "200", "--probes", probes, "--allow-stochastic", "-o", f"{probes}.npz", *FEW]
+        assert main(["reweight", "a", *words]) == 0
+        found = arrays(f"{probes}.npz")
+        half = found["log_prob_stderr"] ** 2 / 2 if probes == "4" else 0.0  # of one probe nobody knows it
+        assert np.allclose(found["log_weight"], -found["energy"] - found["log_prob"] - half, atol=1e-6)
+        assert ("corrected" in capsys.readouterr().out) == (probes == "4")
+    assert main(["reweight", "a", "-n", "200", "-o", "exact.npz", "--exact", *FEW]) == 0
+    exact, noisy = arrays("exact.npz"), arrays("4.npz")
+    assert np.array_equal(exact["x"], noisy["x"]) and np.ptp(exact["log_prob"] - noisy["log_prob"]) > 0.01
+
+
+def test_a_handful_of_effective_samples_is_called_one(capsys) -> None:
+    made("a", 0.2)
+    assert main(["reweight", "a", "-n", "3", *FEW]) == 0
+    assert "warning: these samples are worth" in capsys.readouterr().err
+    assert main(["reweight", "a", "-n", "100", *FEW]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_interrupted_it_goes_on_to_the_same_bytes(capsys, monkeypatch) -> None:
     made("a", 0.2)
     words = ["a", "-n", "20", "--chunk", "4", *FEW]

@@ -69,6 +69,8 @@ def molecules(
         )
     if coordinates != "ideal" and name != "ccd":
         raise ValueError(f"molecules: {name} has one set of coordinates; leave coordinates={coordinates!r} out.")
+    if not 1 <= min_atoms <= max_atoms:
+        raise ValueError(f"molecules: expected 1 <= min_atoms <= max_atoms, got {min_atoms} and {max_atoms}.")
     want = Wanted(min_atoms, max_atoms, " ".join(_symbols(elements)), hydrogens)
     if name == "ccd":
         found, files = ccd(want, coordinates)

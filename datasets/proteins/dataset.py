@@ -155,7 +155,7 @@ def deal(family: np.ndarray, sequences: Sequence[np.ndarray], seed: int) -> dict
     if len(members) < 3:
         raise ValueError(
             f"proteins: {len(sequences)} different sequences in {len(members)} families cannot be split in three; add "
-            "structures of other proteins, or take split='chain'."
+            "structures of other proteins, or take each chain by itself: split='chain', or `--split chain`."
         )
 
     def order(f: int) -> str:  # by what the family is, not by where its files lie

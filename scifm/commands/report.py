@@ -36,7 +36,7 @@ def draw_report(run: Run, recipe: Recipe) -> list[Path]:
     out with a line on stderr: a report never fails a trained run.
     """
     from scifm import report as reports
-    from scifm import verbs
+    from scifm import tables, verbs
 
     data, samples, labels, members = recipe.data, None, None, None
     if run.samples is not None:
@@ -52,6 +52,8 @@ def draw_report(run: Run, recipe: Recipe) -> list[Path]:
             labels = reports.Labels.plain(data.test.event, data.unit)
     if samples is None or labels is None:
         shown = verbs.evenly(data.test, 2000 if samples is None else max(64, len(samples)))
+        if samples is not None and tables.are_points(shown) and len(data.test.groups()) > 1:
+            shown = tables.beside(data.test, len(samples))  # of their sizes and conditions, or these would be compared
     else:
         shown = reports.beside(samples, data.test, labels)
         members = reports.members_of(samples, data.test, labels)

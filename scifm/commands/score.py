@@ -75,7 +75,7 @@ def command(words: Sequence[str]) -> int:
     seed, trace = run.record["seed"] if found.seed is None else found.seed, trace_of(found)
     draws = recipe.draws if found.draws is None else found.draws
     scored = verbs.held_out(recipe, found.split, found.samples)
-    about = {"split": found.split, "seed": seed, "step": step, "weights": found.weights}
+    about = {"split": found.split, "seed": seed, "step": step, "weights": found.weights, "unit": recipe.data.unit}
     decide = {"split": found.split, "samples": len(scored), "draws": draws, "trace": repr(trace), "seed": seed}
     decide |= {"step": step, "solver": repr(solver), "device": device, "delta": recipe.data.delta}
     decide |= {"precision": found.precision}

@@ -199,7 +199,8 @@ def _finish(run: Run, recipe: Recipe, device: str, tracker: Tracker) -> Run:
             result = verbs.score(recipe, seed=seed, device=device, progress=shown.update)
         _set_aside(path)
         more = whole(recipe.flow.prior, recipe.data, verbs.held_out(recipe).to(device), result)
-        verbs.write_score(path, result, whole=more, split="test", seed=seed, step=step, weights="ema")
+        about = {"split": "test", "seed": seed, "step": step, "weights": "ema", "unit": recipe.data.unit}
+        verbs.write_score(path, result, whole=more, **about)
         run = _note_final(run, path, step)
     _publish(run, tracker, recipe.steps)
     if scored:

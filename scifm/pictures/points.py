@@ -212,24 +212,31 @@ def _cloud(ax: Any, x: Tensor, lines: Tensor, far: float, colour: str) -> None:
 
 def _histograms(ax: Any, values: Sequence[Tensor], label: str, weights: Tensor | None = None) -> None:
     real, made = (v.detach().reshape(-1).double().cpu().numpy() for v in values)
-    real, fine = real[np.isfinite(real)], np.isfinite(made)
-    both = np.concatenate([real, made[fine]])
+    good, fine = real[np.isfinite(real)], np.isfinite(made)
+    both = np.concatenate([good, made[fine]])
     if not both.size:
         raise ValueError("no finite value to draw")
-    low, high = np.percentile(real if real.size else both, [0.1, 99.9])
+    low, high = np.percentile(good if good.size else both, [0.1, 99.9])
     pad = 0.15 * (high - low)  # a stray sample must not shrink the picture
-    bins = np.linspace(low - pad, high + pad, 70) if high > low else 10
-    shown: list[tuple[Any, ...]] = [(real, None, DATA, "data"), (made[fine], None, FLOW, "samples")]
+    bins = np.linspace(low - pad, high + pad, 70) if high > low else np.histogram_bin_edges(both, 10)
+    shown: list[tuple[Any, ...]] = [(real, None, DATA, "data"), (made, None, FLOW, "samples")]
     if weights is not None:
-        log = weights.detach().double().cpu()[torch.from_numpy(fine)]
-        shown.append((made[fine], torch.softmax(log, 0).numpy(), FLOW, "samples, reweighted"))
+        log = torch.where(torch.from_numpy(fine), weights.detach().double().cpu(), -torch.inf)
+        shown.append((made, torch.softmax(log, 0).numpy(), FLOW, "samples, reweighted"))
     for numbers, weight, colour, name in shown:
         style = "--" if weight is not None else "-"
         # shares of all numbers, those outside the picture included
         weight = np.full(len(numbers), 1 / max(len(numbers), 1)) if weight is None else weight
-        ax.hist(numbers, bins=bins, weights=weight, histtype="step", color=colour, label=name, ls=style)
+        inside = (numbers >= bins[0]) & (numbers <= bins[-1])
+        told = _outside(name, float(weight[inside].sum())) if len(numbers) else name
+        ax.hist(numbers[inside], bins=bins, weights=weight[inside], histtype="step", color=colour, label=told, ls=style)
     ax.set(xlabel=label, ylabel="share")
     ax.legend(frameon=False)
+
+
+def _outside(name: str, inside: float) -> str:
+    """The name with the share that is outside of the picture, unless it is next to nothing."""
+    return name if inside > 0.995 else f"{name} ({100 * (1 - inside):.0f} % outside)"
 
 
 def _planes(made: Any, axes: Any, planes: Sequence[Tensor], labels: tuple[str, str], limits: Any) -> None:
@@ -240,12 +247,13 @@ def _planes(made: Any, axes: Any, planes: Sequence[Tensor], labels: tuple[str, s
     top = max(float(c.max()) for c in cells)
     norm, image = LogNorm(max(top * 1e-3, 1e-12), max(top, 1e-11)), None
     (left, right), (low, high) = limits
-    for ax, cell, name in zip(axes, cells, ("data", "samples"), strict=True):
+    for ax, plane, cell, name in zip(axes, planes, cells, ("data", "samples"), strict=True):
         image = ax.imshow(
             np.where(cell > 0, cell, np.nan).T, origin="lower", extent=(left, right, low, high), norm=norm,
             aspect="auto", cmap="viridis", interpolation="nearest",
         )  # fmt: skip
-        ax.set(title=name, xlabel=labels[0], ylabel=labels[1])
+        told = _outside(name, float(cell.sum())) if len(plane) else name
+        ax.set(title=told, xlabel=labels[0], ylabel=labels[1])
         ax.set(xticks=range(left, right + 1, 30 if right - left < 180 else 90), yticks=range(low, high + 1, 90))
     made.colorbar(image, ax=axes, label="share per cell")
 

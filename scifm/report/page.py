@@ -25,6 +25,8 @@ def page(run: Run, made: Sequence[Path], beside: Sequence[Table] = ()) -> Path:
     if score is not None:
         first, *others = score["line"].split(" | ")
         lines += [f"**{first}**", "", *_score_table(score), ""]
+        if score.get("unit") and score.get("delta") is None:  # the bits of a bin have no unit
+            lines += [f"Densities are per {score['unit']} of each number: in another unit all bits shift alike.", ""]
         lines += [f"{told}.\n" for told in others[len(score.get("baselines", {})) :]]
     for path in made:
         lines += [f"![{path.stem}]({path.relative_to(run.folder).as_posix()})", ""]
