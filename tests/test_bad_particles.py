@@ -265,6 +265,7 @@ FILES = {
     ),
     "decimal commas": ("x.csv", b"x;y;z\n1,5;2,5;3,5\n", read_points, "line 2 of x.csv parts its columns by ; and"),
     "an empty field": ("x.csv", b"x,y,z\n1,,3\n", read_points, r"line 2 of x.csv has 3 columns \['1', '', '3'\]"),
+    "OBJ in the plane": ("x.obj", b"v 0 0\nv 1 0\nv 0 1\nf 1 2 3\n", read_mesh, "has vertices that are not three"),
     "OBJ of nothing": ("x.obj", b"# nothing\n", read_mesh, "x.obj: the mesh has no triangles"),
     "OBJ with NaN": ("x.obj", b"v 0 0 0\nv 1 0 0\nv nan 1 0\nf 1 2 3\n", read_mesh, "x.obj: vertex 2 is not finite"),
     "points of no format": ("x.pcd", b"", read_points, "expected .ply, .xyz, .txt, .csv, .npy, .npz"),
