@@ -56,6 +56,8 @@ HELIX = "\n".join(helix()).encode()
 HOLED = changed(5, 30, 54, "   0.000" * 3, changed(9, 30, 54, "   0.000" * 3))
 FILES: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
     # -- the file
+    "another table within": ("a.cif", lambda p: cif_text(p, lambda s: s.replace("_atom_site.auth_seq_id", "_other.x")),
+                             "table of atoms is damaged (Tag _other.x in loop"),
     "PQR": ("a.pdb", text("ATOM 1 N ALA A 1 0.0 0.0 0.0 -0.3 1.8"), "line 1 is an atom, but not in PDB's"),
     "a grouped number": (
         "a.pdb", text(*changed(2, 30, 38, "1_2.345")), "x coordinate in line 3 is '1_2.345', which is no number",

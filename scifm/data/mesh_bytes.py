@@ -27,10 +27,10 @@ def whole_off(name: str, content: bytes) -> bytes:
 def whole_stl(name: str, content: bytes) -> bytes:
     """The triangles alone, unless the file was cut off: trimesh reads that, or bytes behind them, as an empty mesh.
 
-    A file is binary if its length says so, whatever its header says: many begin with "solid" all the same.
+    Many binary files begin with "solid" all the same; but no text has zero bytes, and numbers of triangles do.
     """
     count = int.from_bytes(content[80:84], "little")
-    binary = len(content) >= 84 and len(content) == 84 + 50 * count
+    binary = b"\0" in content[:84]
     text = content.lstrip()
     if not binary and text[:5].lower() == b"solid" and b"facet" in text[:1024].lower():
         if b"endsolid" not in text[-512:].lower():

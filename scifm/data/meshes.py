@@ -102,7 +102,10 @@ def read_mesh(path: str | Path, repair: bool = False) -> Mesh:
     if path.suffix.lower() == ".ply":
         check_ply(path, len(loaded.vertices), len(getattr(loaded, "faces", ())))
     faces = np.asarray(getattr(loaded, "faces", np.zeros((0, 3))), np.int64).reshape(-1, 3)
-    vertices = torch.from_numpy(np.array(loaded.vertices, np.float64).reshape(-1, 3))
+    places = np.array(loaded.vertices, np.float64)
+    if places.size and (places.ndim != 2 or places.shape[1] != 3):
+        raise ValueError(f"read_mesh: {path.name} has vertices that are not three numbers each; it is damaged.")
+    vertices = torch.from_numpy(places.reshape(-1, 3))
     mesh = Mesh(vertices, torch.from_numpy(faces), path.name)
     if repair and len(faces) and int(faces.max()) < len(mesh.vertices) and mesh.vertices.isfinite().all():
         mesh = replace(mesh, faces=mesh.faces[~_flat(mesh)])

@@ -38,9 +38,12 @@ def read_mmcif(content: bytes) -> Atoms:
             raise ValueError("looks like a PDB file; name it .pdb.") from None
         reason = str(error).removeprefix("string:")
         raise ValueError(f"is no mmCIF, or damaged or cut short (line {reason}); fetch it again.") from None
-    blocks = [b for b in document if b.find_mmcif_category("_atom_site.").width()]
-    # raw=False gives None for `?` and False for `.`
-    table = _only({b.name: b for b in blocks}, len(document)).get_mmcif_category("_atom_site.", raw=False)
+    try:
+        blocks = [b for b in document if b.find_mmcif_category("_atom_site.").width()]
+        # raw=False gives None for `?` and False for `.`
+        table = _only({b.name: b for b in blocks}, len(document)).get_mmcif_category("_atom_site.", raw=False)
+    except RuntimeError as error:  # a name of another table among those of the atoms
+        raise ValueError(f"its table of atoms is damaged ({error}); fetch it again.") from None
 
     def column(name: str, kind: type, absent: Any) -> np.ndarray:
         values = [absent if v is None or v is False else v for v in table[name]]
