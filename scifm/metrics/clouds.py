@@ -30,6 +30,7 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.couplings.assignment import assign
+from scifm.geometry import distances
 
 __all__ = [
     "CloudScores",
@@ -89,7 +90,7 @@ def emd(x: Tensor, y: Tensor) -> Tensor:
             f"emd: expected clouds of equal sizes, got {x.shape[-2]} and {y.shape[-2]} points; draw as many of each, "
             "or use metrics.wasserstein with power=1."
         )
-    distance = _squares(x, y).sqrt()
+    distance = distances(x, y)  # whose gradient is finite where points coincide
     flat = distance.reshape(-1, *distance.shape[-2:])
     means = [d.gather(1, assign(d)[:, None]).mean() for d in flat]
     return torch.stack(means).reshape(distance.shape[:-2])
