@@ -197,3 +197,10 @@ def test_points_that_coincide_do_not_spoil_a_gradient(distance):
     y[0] += 1.0
     gradient = torch.autograd.grad(distance(x, y), x)[0]
     assert gradient.isfinite().all() and gradient.abs().sum() > 0
+
+
+def test_the_same_points_in_other_clouds_are_not_the_same_set():
+    x = normal(6, 3)
+    a, b = (Batch(x, torch.tensor(index), 2) for index in ([0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1]))
+    expected = torch.stack([torch.stack([chamfer(u, v) for v in b.split()]) for u in a.split()])
+    assert torch.allclose(pairwise(a, b), expected)

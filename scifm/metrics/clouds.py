@@ -107,7 +107,7 @@ def pairwise(a: Batch, b: Batch, distance: Distance = chamfer) -> Tensor:
         ValueError: for clouds without points, or of points that differ in dimension.
     """
     left, right = _clouds(a), _clouds(b)
-    alone = a is b or a.x is b.x
+    alone = a is b or (a.x is b.x and torch.equal(a.points.counts, b.points.counts))
     found = torch.zeros(len(left), len(right), dtype=a.x.dtype, device=a.x.device)
     # Clouds of one size are stacked, so that no padding can be taken for a point.
     sizes: dict[int, list[int]] = {}
