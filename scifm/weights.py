@@ -117,7 +117,7 @@ class Weights:
     def bootstrap(
         self, statistic: str = "log_z", *about: Tensor, draws: int = 200, generator: torch.Generator | None = None
     ) -> float:
-        """Standard error of a statistic over resamplings of the samples, of those that leave each state a sample.
+        """Standard error of a statistic over resamplings of the samples, of those that leave each state a weight.
 
         Args:
             statistic: "log_z", "mean" or "free_energy_difference", with its arguments in `about`.
@@ -135,10 +135,10 @@ class Weights:
         for _ in range(draws):
             pick = torch.randint(n, (n,), generator=generator, device=device).to(self.log.device)
             again = [v[pick] for v in about]
-            if statistic == "free_energy_difference" and not all(
-                (v & (self.log[pick] > -math.inf)).any() for v in again
-            ):
-                continue  # a state without a sample
+            there = self.log[pick] > -math.inf
+            states = again if statistic == "free_energy_difference" else [there]
+            if not all((v & there).any() for v in states):
+                continue  # a state, or the whole, without a sample that weighs
             found.append(kinds[statistic](Weights(self.log[pick]), *again).value)
         return float(torch.tensor(found).std()) if len(found) > 1 else math.nan
 

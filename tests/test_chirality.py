@@ -12,10 +12,11 @@ from functools import cache
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scifm import Batch, Flow, Solver, couplings, networks, priors
 from scifm.networks import EGNN, PaiNN, Residues, TensorProduct
+from scifm.testing import check_equivariant
 from scifm.trace import Exact
 
 CORNERS = torch.tensor([[1.0, 1, 1], [-1, 1, -1], [1, -1, -1], [-1, -1, 1]])
@@ -128,7 +129,24 @@ def test_it_is_so_for_any_weights(make):
 
 
 def test_networks_say_whether_they_can_tell_left_from_right():
-    for make in (PaiNN, lambda chiral: TensorProduct((4, 4), 1, chiral=chiral), Residues):
+    for make in (PaiNN, lambda chiral: TensorProduct((4, 4), 2, chiral=chiral), Residues):
         assert "reflection" not in make(chiral=True).symmetries
         assert "reflection" in make(chiral=False).symmetries
     assert "reflection" in networks.EGNN.symmetries
+
+
+@pytest.mark.parametrize("make", [TensorProduct, PaiNN, Residues])
+def test_the_least_network_that_is_called_chiral_is(make):
+    """One vector per point has no cross product, and one layer of tensor products has no vectors before."""
+    small, tiny = ({"widths": (4, 2), "layers": 2}, {"widths": (4, 2), "layers": 1})
+    if make is not TensorProduct:
+        small, tiny = ({"width": 2, "layers": 1}, {"width": 1, "layers": 3})
+    with pytest.raises(ValueError, match="left from right"):
+        make(**tiny, chiral=True)
+    make(**tiny, chiral=False)
+    torch.manual_seed(0)
+    network = make(**small, chiral=True)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(3, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    check_equivariant(network.double(), Batch(x), lacks=["reflection"])

@@ -208,3 +208,25 @@ def test_refusals():
     ):
         with pytest.raises(ValueError, match="expected"):
             call()
+
+
+@pytest.mark.parametrize("count, d", [(3, 3), (100, 3), (3, 2), (3, 4)])
+def test_transforms_of_torch_func_hold_the_rotation_fixed(count, d):
+    """A velocity that aligns its points is pushed through jvp and vmap by exact traces."""
+    x, y, v = (cloud(count, 6, d, seed=seed) for seed in range(3))
+    r = kabsch(x, y)
+
+    def fixed(x):
+        return centred(x) @ r.mT + y.mean(1, keepdim=True)
+
+    assert torch.allclose(torch.func.grad(lambda x: rmsd(x, y).sum())(x), gradient(lambda x: rmsd(x, y).sum(), x))
+    value, tangent = torch.func.jvp(lambda x: align(x, y), (x,), (v,))
+    assert torch.allclose(value, fixed(x)) and torch.allclose(tangent, fixed(x + v) - fixed(x))
+    each = torch.vmap(lambda x, y: align(x, y))(x, y)
+    assert torch.allclose(each, align(x, y), atol=1e-6)
+    assert torch.allclose(torch.vmap(overlap, in_dims=2)(r.movedim(0, 2)), torch.full((count,), float(d)).to(x))
+
+
+def gradient(function, x):
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(function(x), x)[0]

@@ -188,3 +188,19 @@ def test_matrices_by_their_formulas():
 def test_clouds_that_cannot_be_compared_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("distance", [chamfer, emd])
+def test_points_that_coincide_do_not_spoil_a_gradient(distance):
+    x = normal(5, 3).requires_grad_()
+    y = x.detach().flip(0).clone()
+    y[0] += 1.0
+    gradient = torch.autograd.grad(distance(x, y), x)[0]
+    assert gradient.isfinite().all() and gradient.abs().sum() > 0
+
+
+def test_the_same_points_in_other_clouds_are_not_the_same_set():
+    x = normal(6, 3)
+    a, b = (Batch(x, torch.tensor(index), 2) for index in ([0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1]))
+    expected = torch.stack([torch.stack([chamfer(u, v) for v in b.split()]) for u in a.split()])
+    assert torch.allclose(pairwise(a, b), expected)

@@ -180,3 +180,14 @@ def test_edges_without_a_graph_are_refused():
     x = torch.zeros(2, 4, 3)
     with pytest.raises(ValueError, match="no edge_index"):
         network(torch.rand(2), x, Batch(x))
+
+
+def test_velocities_keep_their_digits_where_coordinates_are_large():
+    """Not the difference of two positions: what a network moves may be small beside where the points are."""
+    torch.manual_seed(0)
+    network = networks.EGNN(3, 16, 2, scale=1e4)
+    torch.nn.init.normal_(network.layers[0].move[-1].weight, std=0.01)
+    x = 1e4 * torch.randn(4, 6, 3, generator=torch.Generator().manual_seed(0))
+    t = torch.linspace(0, 1, 4)
+    single, double = network(t, x, Batch(x)), network.double()(t.double(), x.double(), Batch(x.double()))
+    assert (single - double).abs().max() < 1e-5 * double.abs().max()

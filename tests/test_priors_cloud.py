@@ -142,3 +142,11 @@ def test_balls_with_a_hard_rim_are_filled_to_their_centre(power):
     at = torch.tensor([0.1, 0.2, 0.25, 0.3, 0.5]).double()
     wanted = at**3 / math.gamma(1 + 3 / power)  # the density is flat there
     assert ((inner - wanted).abs() < 5 * (wanted / 40_000).sqrt()).all()
+
+
+@pytest.mark.parametrize("prior", [Ball(), Shell()])
+def test_what_is_not_a_number_is_not_taken_for_a_point_of_density_zero(prior):
+    x = torch.ones(2, 5, 3)
+    x[0, 2, 1] = math.nan
+    found = prior.log_prob(x, Batch(x))
+    assert found[0].isnan() and found[1].isfinite()

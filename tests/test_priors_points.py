@@ -579,3 +579,18 @@ def test_long_chains_in_single_precision_have_the_accuracy_that_is_stated(n):
     wide, narrow = prior.log_prob(x, like), prior.log_prob(x.float(), like.to(torch.float32))
     assert narrow.dtype == torch.float32
     assert torch.allclose(narrow.double(), wide, rtol=5e-7, atol=0)
+
+
+@pytest.mark.parametrize("prior", [MeanFreeGaussian(), HarmonicChain(), GlobularChain()])
+def test_what_is_not_finite_is_called_so_and_not_off_centre(prior):
+    x = noise(3, 4, 3)
+    x = x - x.mean(1, keepdim=True)
+    x[1, 2] = math.nan
+    with pytest.raises(ValueError, match="sample 1 is not finite"):
+        prior.log_prob(x, Batch(x))
+
+
+@pytest.mark.parametrize("prior", [HarmonicChain(), SpectralChain()])
+def test_no_samples_are_no_data_to_fit(prior):
+    with pytest.raises(ValueError, match=f"{type(prior).__name__}.fit: the batch is empty"):
+        prior.fit(Batch(torch.zeros(0, 4, 3)))

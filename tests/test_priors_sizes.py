@@ -136,3 +136,9 @@ def test_dense_data_lend_their_conditions():
     data = Batch(torch.randn(4, 2, 3, generator=generator()), context={"label": torch.arange(4)})
     like = Composition(data)(50, generator())
     assert like.x.shape == (50, 2, 3) and not like.x.any() and set(like.context["label"].tolist()) == {0, 1, 2, 3}
+
+
+def test_a_tail_of_nothing_gives_no_sizes():
+    sizes = Sizes(torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64), tail=0.5)
+    drawn = sizes.sample(1000, generator())
+    assert drawn.max() == 1 and sizes.log_prob(drawn).isfinite().all()

@@ -376,3 +376,12 @@ def test_dw4_weights_from_a_mixture_of_nothing_but_a_gaussian():
     weights = weigh(DoubleWell().of(like.replace(x)), q.log_prob(x, like), noise=None)
     z = weights.log_z()
     assert abs(z.value - 29.66) < 4 * z.stderr and weights.efficiency < 0.02 and weights.variance > 5
+
+
+@pytest.mark.parametrize("statistic", ["log_z", "mean"])
+def test_a_resample_of_weights_that_are_all_zero_says_nothing(statistic):
+    energy = torch.full((12,), math.inf)
+    energy[:3] = torch.tensor([0.0, 0.3, 0.7])
+    weights = weigh(energy, torch.zeros(12), noise=None)
+    about = [torch.arange(12.0)] if statistic == "mean" else []
+    assert 0 < weights.bootstrap(statistic, *about, draws=500, generator=seeded()) < 2

@@ -18,7 +18,8 @@ of a cloud that is as wide one way as another.  There, for s2 + s3 < 10⁻³ |H|
 costs more than the arithmetic, a decomposition serves.  H = 0 gives the identity.
 
 All rotations are detached: there is nothing to differentiate in the optimum's value, whose derivative along R vanishes,
-and derivatives of R itself diverge where singular values meet.
+and derivatives of R itself diverge where singular values meet.  Under torch.func's transforms (grad, jvp, vmap) they
+are constants, too.
 """
 
 from __future__ import annotations
@@ -58,15 +59,8 @@ def nearest_rotation(h: Tensor, reflect: bool = False) -> Tensor:
         tensor([[ 0., -1.],
                 [ 1.,  0.]])
     """
-    flat = _flat("nearest_rotation", h)
-    d = flat.shape[-1]
-    if d == 2:
-        r = _turn(flat, reflect)
-    elif d != 3 or len(flat) < FEW:
-        r = _decompose(flat, reflect)
-    else:
-        r = _piecewise(_closed, flat, reflect)
-    return r.to(h.dtype).reshape(h.shape)
+    _check("nearest_rotation", h)
+    return _Constant.apply(_rotations, h.detach(), reflect)
 
 
 @torch.no_grad()
@@ -79,14 +73,8 @@ def overlap(h: Tensor, reflect: bool = False) -> Tensor:
         >>> overlap(torch.eye(3)), overlap(-torch.eye(3)), overlap(-torch.eye(3), reflect=True)
         (tensor(3.), tensor(1.), tensor(3.))
     """
-    flat = _flat("overlap", h)
-    if flat.shape[-1] == 2:
-        value = torch.hypot(*_halves(_flipped(flat) if reflect else flat))
-    elif flat.shape[-1] != 3:
-        value = (_decompose(flat, reflect) * flat).sum((-2, -1))
-    else:
-        value = _piecewise(_value, flat, reflect)
-    return value.to(h.dtype).reshape(h.shape[:-2])
+    _check("overlap", h)
+    return _Constant.apply(_overlaps, h.detach(), reflect)
 
 
 def random_rotation(
@@ -114,10 +102,62 @@ def random_rotation(
     return _proper(q).to(dtype)
 
 
-def _flat(who: str, h: Tensor) -> Tensor:
+class _Constant(torch.autograd.Function):
+    """A function of matrices (..., d, d), each on its own, without derivatives.
+
+    torch.func takes its wrappers off before `forward`, so that NumPy may see the numbers.
+    """
+
+    @staticmethod
+    def forward(function: Callable[[Tensor, bool], Tensor], h: Tensor, reflect: bool) -> Tensor:
+        return function(h, reflect)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        return None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], function: Any, h: Tensor, reflect: bool) -> tuple[Tensor, int]:
+        return _Constant.apply(function, h.movedim(in_dims[1], 0), reflect), 0
+
+
+def _check(who: str, h: Tensor) -> None:
     if h.ndim < 2 or h.shape[-1] != h.shape[-2] or not h.is_floating_point() or not h.shape[-1]:
         raise ValueError(f"{who}: expected square matrices (..., d, d), got {h.dtype} {tuple(h.shape)}.")
-    return h.detach().double().reshape(-1, *h.shape[-2:])
+
+
+def _rotations(h: Tensor, reflect: bool) -> Tensor:
+    flat, d = _flat(h), h.shape[-1]
+    if d == 2:
+        r = _turn(flat, reflect)
+    elif d != 3 or len(flat) < FEW:
+        r = _decompose(flat, reflect)
+    else:
+        r = _piecewise(_closed, flat, reflect)
+    return r.to(h.dtype).reshape(h.shape)
+
+
+def _overlaps(h: Tensor, reflect: bool) -> Tensor:
+    flat, d = _flat(h), h.shape[-1]
+    if d == 2:
+        value = torch.hypot(*_halves(_flipped(flat) if reflect else flat))
+    elif d != 3:
+        value = (_decompose(flat, reflect) * flat).sum((-2, -1))
+    else:
+        value = _piecewise(_value, flat, reflect)
+    return value.to(h.dtype).reshape(h.shape[:-2])
+
+
+def _flat(h: Tensor) -> Tensor:
+    return h.double().reshape(-1, *h.shape[-2:])
 
 
 def _piecewise(form: Callable[[Tensor, bool], Tensor], h: Tensor, reflect: bool) -> Tensor:

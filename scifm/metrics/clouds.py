@@ -30,6 +30,7 @@ from torch import Tensor
 
 from scifm.batch import Batch
 from scifm.couplings.assignment import assign
+from scifm.geometry import distances
 
 __all__ = [
     "CloudScores",
@@ -89,7 +90,7 @@ def emd(x: Tensor, y: Tensor) -> Tensor:
             f"emd: expected clouds of equal sizes, got {x.shape[-2]} and {y.shape[-2]} points; draw as many of each, "
             "or use metrics.wasserstein with power=1."
         )
-    distance = _squares(x, y).sqrt()
+    distance = distances(x, y)  # whose gradient is finite where points coincide
     flat = distance.reshape(-1, *distance.shape[-2:])
     means = [d.gather(1, assign(d)[:, None]).mean() for d in flat]
     return torch.stack(means).reshape(distance.shape[:-2])
@@ -106,7 +107,7 @@ def pairwise(a: Batch, b: Batch, distance: Distance = chamfer) -> Tensor:
         ValueError: for clouds without points, or of points that differ in dimension.
     """
     left, right = _clouds(a), _clouds(b)
-    alone = a is b or a.x is b.x
+    alone = a is b or (a.x is b.x and torch.equal(a.points.counts, b.points.counts))
     found = torch.zeros(len(left), len(right), dtype=a.x.dtype, device=a.x.device)
     # Clouds of one size are stacked, so that no padding can be taken for a point.
     sizes: dict[int, list[int]] = {}

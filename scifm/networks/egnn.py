@@ -80,12 +80,14 @@ class EGNN(nn.Module):
         return parts.rows(moved).reshape(x.shape)
 
     def _block(self, x: Tensor, h: Tensor, block: Block, points: Batch) -> Tensor:
-        near, pairs, start = Partners(block, x.dtype), self.conditions.pairs(points, block), x
+        near, pairs = Partners(block, x.dtype), self.conditions.pairs(points, block)
         pairs = None if pairs is None else near.among(pairs)
+        moved = torch.zeros_like(x)  # summed by itself: a difference of positions would lose the digits of their size
         for layer in self.layers:
-            x, h = layer(x, h, near, self.radial, pairs)
+            step, h = layer(x + moved, h, near, self.radial, pairs)
+            moved = moved + step
         own = block.mask[..., None].to(x)
-        moved = (x - start) * own
+        moved = moved * own
         return (moved - moved.sum(1, keepdim=True) / own.sum(1, keepdim=True).clamp(min=1)) * own
 
 
@@ -115,9 +117,9 @@ class _Layer(nn.Module):
         first = torch.addmm(ends.flatten(0, 2), f.flatten(0, 2), self.pair.weight.T)  # one pass less than a sum
         m = nn.functional.silu(self.edge(nn.functional.silu(first))).reshape(ends.shape)
         push = self.move(m) / (d + self.scale)
-        x = x + ((push if near.met is None else push * near.met) * apart).sum(2)
+        step = ((push if near.met is None else push * near.met) * apart).sum(2)
         if self.last:
-            return x, h
+            return step, h
         gate = self.attention(m).sigmoid()
         gathered = (gate if near.met is None else gate * near.met).transpose(-1, -2).matmul(m).squeeze(-2)
-        return x, h + self.node(torch.cat([h, gathered], -1))
+        return step, h + self.node(torch.cat([h, gathered], -1))

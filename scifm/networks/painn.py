@@ -29,7 +29,7 @@ from scifm.networks.conditions import NOTHING, Conditions, Sizes
 from scifm.networks.layers import linear, perceptron, tamed
 from scifm.networks.radial import Radial, radial_of
 
-__all__ = ["Head", "Message", "PaiNN", "Update"]
+__all__ = ["Head", "Message", "PaiNN", "Update", "check_chiral"]
 
 
 class PaiNN(nn.Module):
@@ -47,7 +47,8 @@ class PaiNN(nn.Module):
     Shapes: t (B,), x (N, 3) ragged or (B, n, 3) dense -> like x; each sample's velocities sum to zero.
 
     Raises:
-        ValueError: when rows are not 3 numbers, or the batch lacks what the network was made for.
+        ValueError: when rows are not 3 numbers, the batch lacks what the network was made for, or a chiral one has one
+            vector per point, which has no cross product with itself.
 
     Example:
         >>> x = torch.randn(5, 13, 3)
@@ -67,6 +68,7 @@ class PaiNN(nn.Module):
     ):
         super().__init__()
         width, layers = check_sizes("PaiNN", "width and layers", (width, layers))
+        check_chiral("PaiNN", width, chiral)
         mirrors = frozenset() if chiral else frozenset({"reflection"})
         self.symmetries = frozenset({"translation", "rotation", "permutation"}) | mirrors
         self.conditions = Conditions(width, nodes, context, edges)
@@ -105,6 +107,15 @@ class PaiNN(nn.Module):
         directions = (apart / (d + self.radial.scale)).transpose(2, 3)
         directed = directions[..., None] * f[:, :, None]
         return f.flatten(2), directed.flatten(1, 2).flatten(2)
+
+
+def check_chiral(who: str, width: int, chiral: bool) -> None:
+    """Refuse to tell left from right by a single vector per point."""
+    if chiral and width < 2:
+        raise ValueError(
+            f"{who}: one vector per point has no cross product with itself, so width=1 cannot tell left from right; "
+            "take a width of 2 or more, or chiral=False."
+        )
 
 
 class Message(nn.Module):

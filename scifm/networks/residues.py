@@ -29,7 +29,7 @@ from scifm.blocks import Block, blocks
 from scifm.networks.checks import check_sizes
 from scifm.networks.conditions import NOTHING, Conditions, Sizes
 from scifm.networks.layers import SILU, linear, tamed
-from scifm.networks.painn import Head, Message, Update
+from scifm.networks.painn import Head, Message, Update, check_chiral
 from scifm.networks.radial import Radial
 
 __all__ = ["Residues"]
@@ -51,7 +51,8 @@ class Residues(nn.Module):
     Shapes: t (B,), x (N, 3) ragged or (B, n, 3) dense -> like x; each sample's velocities sum to zero.
 
     Raises:
-        ValueError: when rows are not 3 numbers, or the batch lacks what the network was made for.
+        ValueError: when rows are not 3 numbers, the batch lacks what the network was made for, or a chiral one has one
+            vector per residue, which has no cross product with itself.
 
     Example:
         >>> x = torch.randn(2, 60, 3)
@@ -71,6 +72,7 @@ class Residues(nn.Module):
     ):
         super().__init__()
         width, layers, window = check_sizes("Residues", "width, layers and window", (width, layers, window))
+        check_chiral("Residues", width, chiral)
         mirrors = frozenset() if chiral else frozenset({"reflection"})
         self.symmetries = frozenset({"translation", "rotation"}) | mirrors
         self.window = window

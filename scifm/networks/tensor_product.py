@@ -58,7 +58,8 @@ class TensorProduct(nn.Module):
     Shapes: t (B,), x (N, 3) ragged or (B, n, 3) dense -> like x; each sample's velocities sum to zero.
 
     Raises:
-        ValueError: when rows are not 3 numbers, or the batch lacks what the network was made for.
+        ValueError: when rows are not 3 numbers, the batch lacks what the network was made for, or a chiral one has a
+            single layer, which cannot tell left from right.
 
     Example:
         >>> x = torch.randn(2, 5, 3)
@@ -81,6 +82,11 @@ class TensorProduct(nn.Module):
         (layers,) = check_sizes("TensorProduct", "layers", (layers,))
         if len(widths) < 2:
             raise ValueError(f"TensorProduct: widths must hold scalars and vectors at least, got {widths}.")
+        if chiral and layers < 2:
+            raise ValueError(
+                "TensorProduct: a single layer has no vectors whose cross products tell left from right; chiral=True "
+                "takes 2 layers or more."
+            )
         mirrors = frozenset() if chiral else frozenset({"reflection"})
         self.symmetries = frozenset({"translation", "rotation", "permutation"}) | mirrors
         self.conditions = Conditions(widths[0], nodes, context, edges)

@@ -124,7 +124,7 @@ class Shell(Prior):
         d, log_r, width = coordinates("Shell", like), x.norm(dim=-1).log(), self.width.to(x)
         z = (log_r - self.radius.log().to(x)) / width
         value = -0.5 * z.square() - width.log() - 0.5 * math.log(2 * math.pi) - _log_area(d) - d * log_r
-        return like.total(torch.where(x.norm(dim=-1) > 0, value, -math.inf))
+        return like.total(torch.where(x.norm(dim=-1) == 0, -math.inf, value))
 
     def score(self, x: Tensor, like: Batch) -> Tensor:
         d, r, width = coordinates("Shell", like), x.norm(dim=-1, keepdim=True), self.width.to(x)

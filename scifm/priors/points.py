@@ -99,6 +99,8 @@ class SpectralPoints(Prior, ABC):
     def _learn(self, batch: Batch) -> None:
         """Fit the law to centred data."""
         who = type(self).__name__
+        if not len(batch):
+            raise ValueError(f"{who}.fit: the batch is empty; give the training samples, sets of at least two points.")
         found = [self._powers(part) for part in _pieces(batch)]
         at = At(*(torch.cat([getattr(f[0], name) for f in found]) for name in ("lam", "points", "number")))
         power = torch.cat([f[1] for f in found])

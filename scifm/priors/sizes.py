@@ -92,7 +92,7 @@ class Sizes:
         p = self.probability.double()
         last = int(p.nonzero()[-1])
         found = torch.searchsorted(p.cumsum(0)[:last].contiguous(), u, right=True)
-        if self.tail == 0:
+        if self.tail == 0 or last < len(p) - 1:  # a tail of nothing is nothing
             return found
         # What is left of u beyond the size before the last falls off geometrically.
         rest = ((1 - u) / (1 - p[:last].sum())).clamp(torch.finfo(u.dtype).tiny, 1)

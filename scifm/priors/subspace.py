@@ -27,6 +27,10 @@ def inside(who: str, what: str, x: Tensor, projected: Tensor, like: Batch) -> Te
     wrong = ~(off <= tolerance(x.dtype) ** 2 * size)
     if wrong.any():
         b = int(wrong.nonzero()[0])
+        if not like.total(projected.square())[b].isfinite():  # which no projection cures
+            raise ValueError(
+                f"{who}: {what}; sample {b} is not finite: NaN, infinity, or numbers whose squares overflow."
+            )
         share = float((off[b] / size[b]).sqrt())
         raise ValueError(
             f"{who}: {what}; sample {b} is off by {share:.2g} of its length. Apply prior.project(x, batch), after any "
