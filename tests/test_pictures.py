@@ -136,6 +136,17 @@ def test_reweighted_energies_are_those_of_the_weights() -> None:
     assert shares[edges < -0.1].max() < 1e-9 and shares[edges > 0.1].max() > 0.01
 
 
+def test_axes_of_less_than_a_decade_have_numbers() -> None:
+    """Chains of 202 to 245 residues had one number on each axis: nothing can be read off that."""
+    ax = pictures.gyration(chains([202, 214, 245]), chains([202, 214, 245], 1), "Å").axes[0]
+    for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+        ticks = [float(label.get_text()) for label in axis.get_ticklabels()]
+        assert 3 <= sum(low <= t <= high for t in ticks) == len(ticks) <= 8
+    for low in torch.logspace(0, 1, 50).tolist():
+        for factor in (1.01, 1.2, 1.5, 3.0, 10.0, 100.0):
+            assert 3 <= len(pictures.points._ticks(low, factor * low)) <= 8, (low, factor)
+
+
 def test_what_a_picture_leaves_out_is_said() -> None:
     """Energies of an untrained LJ13 are 1e8 kT: their picture was empty, and did not say why."""
     data = torch.linspace(-1, 1, 400)

@@ -89,14 +89,14 @@ def gyration(data: Batch, samples: Batch, unit: str = "") -> Any:
             ends = torch.stack([n.min(), n.max()]).double()
             ax.loglog(ends, law.prefactor * ends**law.exponent, color=colour, lw=1.3)
             text = f"{label}: n^({law.exponent:.2f} ± {law.exponent_stderr:.2f})"
-        ax.loglog(n, rg, ".", color=colour, alpha=0.4, ms=4, mew=0, label=text)
+        ax.loglog(n, rg, "o", color=colour, alpha=0.4, ms=4, mew=0, label=text)
     from matplotlib.ticker import NullFormatter
 
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_minor_formatter(NullFormatter())
     _decades(ax, torch.cat(counts), torch.cat(sizes))
     ax.set(xlabel="points", ylabel=_with("radius of gyration", unit))
-    ax.legend(frameon=False, markerscale=2)
+    ax.legend(frameon=False)
     return made
 
 
@@ -262,9 +262,18 @@ def _decades(ax: Any, n: Tensor, rg: Tensor) -> None:
     """Plain numbers at a few ticks, since less than a decade would show none."""
     for axis, values in ((ax.xaxis, n), (ax.yaxis, rg)):
         good = values[values > 0].double()
-        low, high = float(good.min()), float(good.max())
-        ticks = [m * 10.0**e for e in range(-12, 13) for m in (1, 2, 5) if low * 0.8 <= m * 10.0**e <= high * 1.25]
+        ticks = _ticks(float(good.min()), float(good.max()))
         axis.set_ticks(ticks, [f"{t:g}" for t in ticks])
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Three round numbers or more: 1, 2, 5 of each decade about a range, or evenly spaced ones inside a short one."""
+    decades = [m * 10.0**e for e in range(-12, 13) for m in (1, 2, 5) if low * 0.8 <= m * 10.0**e <= high * 1.25]
+    if len(decades) >= 3 or low == high:
+        return decades or [low]
+    from matplotlib.ticker import MaxNLocator
+
+    return [t for t in MaxNLocator(6, min_n_ticks=3).tick_values(low, high).tolist() if low <= t <= high]
 
 
 def _with(name: str, unit: str) -> str:
