@@ -60,7 +60,7 @@ def nearest_rotation(h: Tensor, reflect: bool = False) -> Tensor:
                 [ 1.,  0.]])
     """
     _check("nearest_rotation", h)
-    return _Constant.apply(_rotations, h.detach(), reflect)
+    return _constant(_rotations, h.detach(), reflect)
 
 
 @torch.no_grad()
@@ -74,7 +74,7 @@ def overlap(h: Tensor, reflect: bool = False) -> Tensor:
         (tensor(3.), tensor(1.), tensor(3.))
     """
     _check("overlap", h)
-    return _Constant.apply(_overlaps, h.detach(), reflect)
+    return _constant(_overlaps, h.detach(), reflect)
 
 
 def random_rotation(
@@ -100,6 +100,12 @@ def random_rotation(
     q, r = torch.linalg.qr(noise)
     q = q * torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)[:, None, :]
     return _proper(q).to(dtype)
+
+
+def _constant(function: Callable[[Tensor, bool], Tensor], h: Tensor, reflect: bool) -> Tensor:
+    if torch._C._are_functorch_transforms_active():  # asked first, since `apply` takes as long as a small batch
+        return _Constant.apply(function, h, reflect)
+    return function(h, reflect)
 
 
 class _Constant(torch.autograd.Function):
