@@ -17,11 +17,7 @@ from scifm.trace.base import MODES, Linearisation, Velocity
 
 __all__ = ["Exact"]
 
-MOST, NUMBERS = 64, 2**18
-PAIRS = {
-    "reverse": 2**11,
-    "forward": 2**15,
-}  # a forward pass is repeated for each block of tangents, so these are larger
+MOST, NUMBERS, PAIRS = 64, 2**18, 2**16  # of probes that share a pass; of numbers and of pairs of points in it
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class Exact:
 
     Args:
         block: probes that share a vectorised pass; None takes up to 64, fewer where the batch is large or its sets have
-            many pairs of points, since passes that leave the processor's cache take 2.5 times longer.
+            many pairs of points, since passes that leave the processor's cache take twice as long.
         mode: "reverse" (backward passes) or "forward" (tangents pushed through).
 
     Example:
@@ -56,18 +52,18 @@ class Exact:
         self, velocity: Velocity, t: Tensor, x: Tensor, batch: Batch, probes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         at = Linearisation(velocity, t, x, batch, self.mode)
-        block = _block(x, batch, self.mode) if self.block is None else self.block
+        block = _block(x, batch) if self.block is None else self.block
         diagonal = torch.zeros_like(x)
         for slots in batch.slots(block):
             diagonal = diagonal + (at.times(slots) * slots).sum(0)
         return at.v, batch.total(diagonal)[:, None]
 
 
-def _block(x: Tensor, batch: Batch, mode: str) -> int:
+def _block(x: Tensor, batch: Batch) -> int:
     """Small batches gain from sharing a pass, large ones only lose memory to it: that of pairs, where points meet."""
     block = min(MOST, NUMBERS // max(1, x.numel()))
     if x.device.type == "cpu":
         dense = batch.size * batch.event[0] ** 2 if len(batch.event) == 2 else 0
         pairs = dense if batch.dense else int(batch.counts.square().sum())
-        block = min(block, PAIRS[mode] // max(1, pairs))
+        block = min(block, PAIRS // max(1, pairs))
     return max(1, block)
