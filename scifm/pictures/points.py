@@ -273,7 +273,7 @@ def _ticks(low: float, high: float) -> list[float]:
         return decades or [low]
     from matplotlib.ticker import MaxNLocator
 
-    return [t for t in MaxNLocator(6, min_n_ticks=3).tick_values(low, high).tolist() if low <= t <= high]
+    return [float(t) for t in MaxNLocator(6, min_n_ticks=3).tick_values(low, high) if low <= t <= high]
 
 
 def _with(name: str, unit: str) -> str:
