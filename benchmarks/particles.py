@@ -3,7 +3,7 @@
     python benchmarks/particles.py dw4                                         # three couplings, three seeds
     python benchmarks/particles.py lj13 --couplings equivariant --seeds 1      # the long training, one cell
     python benchmarks/particles.py lj13 --steps 8000 --samples 150 --tested 150      # three couplings, three seeds
-    python benchmarks/particles.py lj55 --couplings equivariant --seeds 1 --batch-size 16 --steps 4000 --probes 10
+    python benchmarks/particles.py lj55 --seeds 1 --steps 4000 --set width=32 layers=3 batch-size=8 --probes 4 --tested 60
     python benchmarks/particles.py dw4 --times late --seeds 1                  # more training near the data
     python benchmarks/particles.py dw4 --steps 500 --seeds 1 --samples 500     # a trial
 
@@ -63,9 +63,9 @@ PUBLISHED = {
 
 def train(found: argparse.Namespace, coupling: str, seed: int) -> Path:
     """The folder of a finished run, trained unless it is there already."""
-    sizes = {"--steps": found.steps, "--batch-size": found.batch_size}
-    words = [part for flag, value in sizes.items() if value is not None for part in (flag, str(value))]
-    folder = found.root / "-".join([found.system, coupling, found.times, str(seed), *words[1::2]])
+    steps = [] if found.steps is None else [str(found.steps)]
+    folder = found.root / "-".join([found.system, coupling, found.times, str(seed), *steps, *found.set])
+    words = [f"--{part}" for part in [*(f"steps={n}" for n in steps), *found.set]]
     words = [*RECIPES[found.system], "--coupling", coupling, "--times", found.times, "--seed", str(seed), *words]
     return harness.train(folder, [*words, "--test-samples", "16" if found.probes is None else "1"])  # more below
 
@@ -239,7 +239,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--times", choices=("uniform", "late"), default="uniform")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="the recipe's if not given")
-    parser.add_argument("--batch-size", type=int, help="the recipe's if not given")
+    parser.add_argument("--set", nargs="+", default=[], metavar="FLAG=VALUE", help="other flags of the recipe")
     parser.add_argument("--probes", type=int, help="estimate traces by so many random probes, and weigh nothing")
     parser.add_argument("--samples", type=int, default=2000, help="for weights")
     parser.add_argument("--tested", type=int, default=1000, help="test samples")
