@@ -3,7 +3,7 @@
     python benchmarks/particles.py dw4                                         # three couplings, three seeds
     python benchmarks/particles.py lj13 --couplings equivariant --seeds 1      # the long training, one cell
     python benchmarks/particles.py lj13 --steps 8000 --samples 150 --tested 150      # three couplings, three seeds
-    python benchmarks/particles.py lj55 --seeds 1 --steps 4000 --set width=32 layers=3 batch-size=8 --probes 4 --tested 60
+    python benchmarks/particles.py lj55 --seeds 1 --steps 4000 --set width=32 layers=3 batch-size=8 --probes 4
     python benchmarks/particles.py dw4 --times late --seeds 1                  # more training near the data
     python benchmarks/particles.py dw4 --steps 500 --seeds 1 --samples 500     # a trial
 
@@ -14,7 +14,7 @@ is the mean NLL of all with a much smaller error (a control variate).  mean(U) +
 sample size and log Z of samples with exact log-densities; lengths of the straight paths between training pairs, of the
 curves and of the straight lines between their ends; evaluations.  Under the table stand published numbers, as recalled.
 Of LJ55 neither log Z nor a floor is known, and an exact trace takes 162 derivatives, minutes a sample on one core:
-with `--probes` NLL is estimated by random probes, which its mean allows and weights do not, so there are none.
+with `--probes`, and fewer `--samples` and `--tested`, NLL is estimated by random probes, which its mean allows and weights do not, so there are none.
 """
 
 from __future__ import annotations
