@@ -14,7 +14,8 @@ is the mean NLL of all with a much smaller error (a control variate).  mean(U) +
 sample size and log Z of samples with exact log-densities; lengths of the straight paths between training pairs, of the
 curves and of the straight lines between their ends; evaluations.  Under the table stand published numbers, as recalled.
 Of LJ55 neither log Z nor a floor is known, and an exact trace takes 162 derivatives, minutes a sample on one core:
-with `--probes`, and fewer `--samples` and `--tested`, NLL is estimated by random probes, which its mean allows and weights do not, so there are none.
+with `--probes`, and fewer `--samples` and `--tested`, NLL is estimated by random probes, which its mean allows and
+weights do not, so there are none.
 """
 
 from __future__ import annotations
