@@ -2,7 +2,7 @@
 
     python benchmarks/particles.py dw4                                         # three couplings, three seeds
     python benchmarks/particles.py lj13 --couplings equivariant --seeds 1      # the long training, one cell
-    python benchmarks/particles.py lj13 --steps 8000 --samples 150 --tested 150      # three couplings, three seeds
+    python benchmarks/particles.py lj13 --steps 8000 --samples 100 --tested 100      # three couplings, three seeds
     python benchmarks/particles.py lj55 --seeds 1 --steps 4000 --set width=32 layers=3 batch-size=8 --probes 4
     python benchmarks/particles.py dw4 --times late --seeds 1                  # more training near the data
     python benchmarks/particles.py dw4 --steps 500 --seeds 1 --samples 500     # a trial
